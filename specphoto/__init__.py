@@ -1,0 +1,57 @@
+"""Join galaxies' integral-field spectra with their multi-band images, pixel by pixel.
+
+The verbs are loaded when first used, so that the plain numpy modules of :mod:`specphoto.spatial`
+and :mod:`specphoto.spectral` can be imported without Dask or xarray.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from specphoto.cube import Grid
+    from specphoto.errors import InputError
+    from specphoto.io import open_cube, open_ifs, open_photometry, write_fits, write_zarr
+    from specphoto.pipeline import match
+    from specphoto.spatial.match import match_spatial
+    from specphoto.spectral.match import match_spectral
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Grid",
+    "InputError",
+    "match",
+    "match_spatial",
+    "match_spectral",
+    "open_cube",
+    "open_ifs",
+    "open_photometry",
+    "write_fits",
+    "write_zarr",
+]
+
+_HOME = {
+    "Grid": "specphoto.cube",
+    "InputError": "specphoto.errors",
+    "match": "specphoto.pipeline",
+    "match_spatial": "specphoto.spatial.match",
+    "match_spectral": "specphoto.spectral.match",
+    "open_cube": "specphoto.io",
+    "open_ifs": "specphoto.io",
+    "open_photometry": "specphoto.io",
+    "write_fits": "specphoto.io",
+    "write_zarr": "specphoto.io",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    msg = f"module 'specphoto' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,249 @@
+"""The schema of every dataset that flows: dims, dtype, unit, meaning.
+
+A galaxy is one :class:`xarray.Dataset` with dims ``(band, wave, y, x)``. Readers, verbs and
+writers use the names registered here; :func:`validate` opens a verb, :func:`annotate` closes it.
+
+Attributes of a dataset (all JSON: they survive Zarr and FITS)
+--------------------------------------------------------------
+``kind``            'ifs', 'photometry' or 'specphoto'
+``survey``          'manga', 'califa', 'muse', 'pixedfit', ...
+``name``            what to call the object in messages and figures
+``flux_unit``       :data:`FLUX_UNIT`, per pixel
+``ra``, ``dec``     degrees, where known
+``redshift``        absent when unknown
+``wcs``             celestial WCS as a FITS header string; see :func:`celestial_wcs`
+``pixel_scale``     arcsec
+``ebv``             E(B-V) as the source states it; ``ebv_scale`` 'SFD' or 'SF11';
+                    ``ebv_corrected`` whether the flux is dereddened already, ``ebv_law`` by what
+``psf``             ``{"model": "gaussian" | "moffat", "wave": [], "fwhm": [], "beta": None | []}``:
+                    FWHM in arcsec at wavelengths in Angstrom (one entry: the same everywhere)
+``correlation``     ``{"model": "gaussian", "scale": ..., "cutoff": ...}`` in spaxels, or
+                    ``{"model": "none"}``
+``spectral_axis``   ``{"ctype", "crval", "cdelt", "crpix"}`` of the survey's third axis, Angstrom
+``corrected``       whether ``spec_flux`` already carries the correction factor
+``provenance``      list of steps: what ran, on what, with which options
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+import specphoto
+from specphoto.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "FLUX_UNIT",
+    "SCHEMA_VERSION",
+    "VARIABLES",
+    "Grid",
+    "Variable",
+    "add_provenance",
+    "annotate",
+    "celestial_wcs",
+    "pixel_scale",
+    "validate",
+    "wcs_string",
+]
+
+SCHEMA_VERSION = 1
+FLUX_UNIT = "1e-17 erg s-1 cm-2 Angstrom-1"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What one variable is: allowed dims, numpy kind, unit, and meaning."""
+
+    name: str
+    dims: tuple[tuple[str, ...], ...]
+    kind: str
+    unit: str
+    doc: str
+
+
+_CUBE = ("wave", "y", "x")
+_MAP = ("y", "x")
+
+VARIABLES: Mapping[str, Variable] = {
+    v.name: v
+    for v in [
+        Variable("photo_flux", (("band", *_MAP),), "f", FLUX_UNIT, "image F_lambda per pixel"),
+        Variable("photo_err", (("band", *_MAP),), "f", FLUX_UNIT, "1-sigma error of photo_flux"),
+        Variable("photo_region", (_MAP,), "b", "", "galaxy pixels with photometry"),
+        Variable("spec_region", (_MAP,), "b", "", "pixels with a trustworthy spectrum"),
+        Variable("stamp_image", (_MAP,), "f", "", "image of the band that set the grid"),
+        Variable("recon_image", (_MAP,), "f", "", "survey's broad-band image made of the cube"),
+        Variable("spec_flux", (_CUBE,), "f", FLUX_UNIT, "spectrum F_lambda per pixel"),
+        Variable("spec_var", (_CUBE,), "f", f"({FLUX_UNIT})2", "variance of spec_flux"),
+        Variable(
+            "spec_err", (_CUBE,), "f", FLUX_UNIT, "1-sigma error with input-spaxel covariance"
+        ),
+        Variable("spec_mask", (_CUBE,), "b", "", "True = do not use"),
+        Variable("spec_lsf", (("wave",), _CUBE), "f", "Angstrom", "1-sigma line-spread width"),
+        Variable("coverage", (_MAP, _CUBE), "f", "", "share of operator weight on good spaxels"),
+        Variable("edge_factor", (_MAP,), "f", "", "compensation for light beyond the bundle"),
+        Variable("edge_bias", (_MAP,), "f", "", "estimated residual relative bias at the edge"),
+        Variable("corr_coef", (("order", *_MAP),), "f", "", "Legendre coefficients of the factor"),
+        Variable(
+            "corr_cov", (("order", "order_2", *_MAP),), "f", "", "covariance of corr_coef"
+        ),
+        Variable("corr_factor", (_CUBE,), "f", "", "spectrophotometric correction factor"),
+        Variable("corr_factor_err", (_CUBE,), "f", "", "1-sigma error, correlated in wavelength"),
+        Variable("mod_flux", (_CUBE,), "f", FLUX_UNIT, "reference model at the IFS resolution"),
+        Variable("chi2", (_MAP,), "f", "", "chi-square of the best model"),
+        Variable("n_band", (_MAP,), "i", "", "bands that entered the SED fit"),
+        Variable("n_eff", (_MAP,), "f", "", "effective number of models, 1 / sum w^2"),
+        Variable("model_index", (_MAP,), "i", "", "library index of the best model, -1 = none"),
+        Variable(
+            "closure_before", (("band", *_MAP),), "f", "mag",
+            "synthetic minus image magnitude before the factor",
+        ),
+        Variable(
+            "closure_after", (("band", *_MAP),), "f", "mag",
+            "synthetic minus image magnitude after the factor",
+        ),
+    ]
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A target pixel grid with its PSF.
+
+    Parameters
+    ----------
+    wcs
+        Celestial WCS.
+    shape
+        ``(n_y, n_x)``.
+    psf
+        FWHM of the target PSF in arcsec, or a PSF attribute dictionary (see the module).
+    """
+
+    wcs: WCS
+    shape: tuple[int, int]
+    psf: float | dict[str, Any]
+
+
+def validate(ds: xr.Dataset, *names: str, verb: str) -> None:
+    """Refuse a dataset that lacks variables, or has them with other dims or kinds.
+
+    Parameters
+    ----------
+    ds
+        The dataset at a verb's entrance.
+    *names
+        Variables that must be there. Every registered variable that is there is checked too.
+    verb
+        The verb's name, for the message.
+
+    Raises
+    ------
+    InputError
+        Naming the variable, what was expected and what was found.
+    """
+    if not isinstance(ds, xr.Dataset):
+        raise InputError(
+            verb, expected="an xarray.Dataset", found=f"a {type(ds).__name__}",
+            remedy="open the file with specphoto.open_ifs, open_photometry or open_cube",
+        )  # fmt: skip
+    missing = [n for n in names if n not in ds.variables]
+    if missing:
+        raise InputError(
+            verb, expected=f"a dataset with {', '.join(names)}", found=f"no {', '.join(missing)}",
+            remedy="open the file with specphoto.open_ifs, open_photometry or open_cube, "
+            "or run the stage before",
+        )  # fmt: skip
+    for name, variable in VARIABLES.items():
+        if name in ds.variables:
+            _check(ds[name], variable, verb)
+    if "wave" in names:
+        _check_wave(np.asarray(ds["wave"].values), verb)
+
+
+def _check(array: xr.DataArray, variable: Variable, verb: str) -> None:
+    if array.dims not in variable.dims:
+        raise InputError(
+            f"{verb}: {variable.name}",
+            expected="dims " + " or ".join(str(d) for d in variable.dims), found=f"{array.dims}",
+            remedy="transpose the variable",
+        )  # fmt: skip
+    if array.dtype.kind != variable.kind:
+        raise InputError(
+            f"{verb}: {variable.name}", expected=f"a dtype of kind {variable.kind!r}",
+            found=f"{array.dtype}", remedy="convert it with astype",
+        )  # fmt: skip
+
+
+def _check_wave(wave: NDArray[np.float64], verb: str) -> None:
+    steps = np.diff(wave)
+    if not np.all(np.isfinite(wave)) or np.any(steps <= 0):
+        bad = int(np.argmax(~(steps > 0)))
+        raise InputError(
+            f"{verb}: wave", expected="wavelengths that increase (Angstrom, vacuum)",
+            found=f"{wave[bad]:g} followed by {wave[bad + 1]:g} at channel {bad}",
+            remedy="sort the cube in wavelength or drop the channels",
+        )  # fmt: skip
+
+
+def annotate(ds: xr.Dataset, **attrs: Any) -> xr.Dataset:
+    """Set the units and meanings of all registered variables, and dataset attributes.
+
+    Returns a new dataset; nothing is computed. A value of None removes the attribute.
+    """
+    out = ds.assign_attrs(specphoto_schema=SCHEMA_VERSION)
+    for name, variable in VARIABLES.items():
+        if name in out.variables:
+            out[name] = out[name].assign_attrs(long_name=variable.doc, units=variable.unit)
+    for name, value in attrs.items():
+        out.attrs.pop(name, None)
+        if value is not None:
+            out.attrs[name] = value
+    return out
+
+
+def add_provenance(ds: xr.Dataset, step: str, **details: Any) -> xr.Dataset:
+    """Append one step to ``provenance``: the step, the package version and JSON details."""
+    entry = {"step": step, "version": specphoto.__version__, **details}
+    return ds.assign_attrs(provenance=[*ds.attrs.get("provenance", []), entry])
+
+
+def wcs_string(wcs: WCS) -> str:
+    """Celestial WCS as a FITS header string, for the ``wcs`` attribute."""
+    return str(wcs.celestial.to_header(relax=True).tostring(sep="\n"))
+
+
+def celestial_wcs(ds: xr.Dataset) -> WCS:
+    """Celestial WCS of a dataset, for the pixel numbers in its ``x`` and ``y`` coordinates.
+
+    Raises
+    ------
+    InputError
+        If the dataset has no ``wcs`` attribute.
+    """
+    if not ds.attrs.get("wcs"):
+        raise InputError(
+            ds.attrs.get("name", "dataset"), expected="a celestial WCS (attribute 'wcs')",
+            found="none", remedy="give the dataset one, or read it from a file that has one",
+        )  # fmt: skip
+    with warnings.catch_warnings():
+        # the header was fixed when it was read; saying so again helps nobody
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        return WCS(fits.Header.fromstring(ds.attrs["wcs"], sep="\n"))
+
+
+def pixel_scale(wcs: WCS) -> float:
+    """Pixel side in arcsec: the geometric mean of the two axes."""
+    return float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs.celestial))) * 3600.0)

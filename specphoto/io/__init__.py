@@ -1,0 +1,1 @@
+"""Survey files to datasets, datasets to FITS and Zarr."""

@@ -1,0 +1,1 @@
+"""Spatial match: PSF, pixel overlap, operator, covariance; `match` is the lazy face."""
