@@ -1,0 +1,131 @@
+"""Open population libraries: the one in the package, and piXedfit's HDF5 files."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from specphoto.errors import InputError
+from specphoto.spectral.library import CompositeLibrary, Nebular, SSPGrid, TabulatedLibrary
+from specphoto.spectral.parameters import sample_parameters
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+__all__ = ["default_grid", "default_library", "open_library"]
+
+_DEFAULT = "bc03_miles_kroupa.h5"
+
+# Resolution of the MILES stars (FWHM, Angstrom) and the range they cover, vacuum.
+_MILES_FWHM, _MILES_RANGE = 2.5, (3526.0, 7502.0)
+
+
+@lru_cache(maxsize=2)
+def default_grid(*, log_u: float = -3.0) -> SSPGrid:
+    """Open the population grid that ships with the package.
+
+    BC03 (Bruzual & Charlot 2003, 2016 version), MILES, Kroupa initial mass function; the file's
+    attributes say all of it, and ``tools/build_library.py`` rebuilds it.
+
+    Parameters
+    ----------
+    log_u
+        Ionisation parameter of the nebular emission; the nearest of the file's.
+    """
+    raw = files("specphoto") / "data" / _DEFAULT
+    content = raw.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    path = Path(str(raw))
+    with h5py.File(path) as file:
+        log_flux = np.cumsum(file["log_flux"][:], axis=1, dtype=np.int32)
+        flux = np.power(10.0, log_flux * float(file.attrs["log_step"])).astype(np.float32)
+        wave = file["wave"][:]
+        nebular = _read_nebular(file, wave, log_u) if "nebular" in file else None
+        return SSPGrid(
+            wave=wave,
+            age=file["age"][:],
+            metallicity=file["metallicity"][:],
+            flux=flux,
+            fwhm=file["fwhm"][:].astype(np.float64),
+            nebular=nebular,
+            identity=f"{path.stem} sha256:{digest[:16]}",
+        )
+
+
+def _read_nebular(file: h5py.File, wave: NDArray[np.float64], log_u: float) -> Nebular:
+    raise NotImplementedError
+
+
+def default_library(
+    n_model: int = 50_000, *, nebular: bool = False, log_u: float = -3.0
+) -> CompositeLibrary:
+    """Open the library that ships with the package: composites over :func:`default_grid`.
+
+    Parameters
+    ----------
+    n_model
+        Number of models; see :func:`specphoto.spectral.parameters.sample_parameters`.
+    nebular
+        Whether the gas round young stars shines.
+    log_u
+        Its ionisation parameter.
+    """
+    return CompositeLibrary(default_grid(log_u=log_u), sample_parameters(n_model), nebular=nebular)
+
+
+def open_library(path: str | PathLike[str]) -> TabulatedLibrary:
+    """Open a piXedfit model library (HDF5).
+
+    Group ``mod`` with the attribute ``nmodels``, rest-frame wavelengths in ``mod/spec/wave``,
+    spectra in ``mod/spec/f0`` ... and parameters in ``mod/par``. The file does not say how
+    sharp its spectra are: 2.5 A FWHM is assumed where MILES stars reach (piXedfit's libraries
+    are FSPS with MILES), and two samples elsewhere.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the file is not there, is not HDF5, or has another layout.
+    """
+    name = Path(path)
+    try:
+        with h5py.File(name) as file:
+            return _read_pixedfit(file, name)
+    except (OSError, KeyError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            str(name),
+            expected="a piXedfit library (HDF5 with mod/spec/wave and mod/spec/f0 ...)",
+            found=str(error).strip("'\""),
+            remedy="check the path, or use the default library",
+        ) from error
+
+
+def _read_pixedfit(file: h5py.File, path: Path) -> TabulatedLibrary:
+    group = file["mod"]
+    spec, count = group["spec"], int(group.attrs["nmodels"])
+    wave = spec["wave"][:].astype(np.float64)
+    flux = np.empty((count, wave.size), np.float32)
+    for i in range(count):
+        spec[f"f{i}"].read_direct(flux, dest_sel=np.s_[i])
+    table = group.get("par", {})
+    parameters = {str(k): np.asarray(v[:], dtype=np.float64) for k, v in table.items()}
+    miles = (wave >= _MILES_RANGE[0]) & (wave <= _MILES_RANGE[1])
+    fwhm = np.where(miles, _MILES_FWHM, 2.0 * np.gradient(wave))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TabulatedLibrary(
+        wave, flux, fwhm, parameters, identity=f"{path.name} sha256:{digest[:16]}"
+    )
