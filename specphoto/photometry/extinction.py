@@ -189,7 +189,7 @@ def _pixedfit_curve(x: NDArray[np.float64]) -> NDArray[np.float64]:
     optical = optical + np.polynomial.polynomial.polyval(y, _CCM_B)
     infrared = (3.1 * 0.574 - 0.527) * x**-_INFRARED_SLOPE
     # k = R_V + c1 + c2 x + c3 D(x; x0, gamma) + c4 F(x) with the LMC's c1 ... c4. Between 3.3
-    # and 5.9 micron-1 piXedfit has 3.55 for c3, a step of 0.1 at 5.9; kept, to undo it exactly.
+    # and 5.9 micron-1 piXedfit has 3.55 for c3, a step of 0.16 at 5.9; kept, to undo it exactly.
     bump = 1.0 / ((x - 4.608**2 / x) ** 2 + 0.994**2)
     far = np.maximum(x - 5.9, 0.0)
     rise = 0.5 * (0.539 * far**2 + 0.0564 * far**3)
@@ -238,29 +238,29 @@ def band_transmission(
     """
     out = np.empty(len(filters))
     for b, curve in enumerate(filters):
-        wave = _fine_grid(curve)
-        flux = np.ones(wave.size) if spectrum is None else _on_grid(wave, curve, spectrum)
+        wave, flux = _source(curve, spectrum)
         weights = photon_weights(wave, [curve])[0][:, 0]
         through = transmission(wave, ebv, law=law, rv=rv)
         out[b] = (flux * through) @ weights / (flux @ weights)
     return out
 
 
-def _fine_grid(curve: Filter, n_min: int = 500) -> NDArray[np.float64]:
-    """Nodes of the curve and as many more as the extinction curve needs, Angstrom."""
-    return np.union1d(curve.wave, np.linspace(*curve.range, n_min))
-
-
-def _on_grid(
-    wave: NDArray[np.float64], curve: Filter, spectrum: tuple[ArrayLike, ArrayLike]
-) -> NDArray[np.float64]:
+def _source(
+    curve: Filter, spectrum: tuple[ArrayLike, ArrayLike] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Wavelengths fine enough for a band's extinction, and the source's flux at them."""
+    lo, hi = curve.range
+    wave = np.union1d(curve.wave, np.linspace(lo, hi, 500))
+    if spectrum is None:
+        return wave, np.ones(wave.size)
     source_wave, source_flux = (np.asarray(a, dtype=np.float64) for a in spectrum)
+    wave = np.union1d(wave, source_wave[(source_wave > lo) & (source_wave < hi)])
     flux = np.interp(wave, source_wave, source_flux, left=np.nan, right=np.nan)
     if not np.all(np.isfinite(flux)) or not flux.sum() > 0:
         raise InputError(
             f"spectrum for filter {curve.name!r}",
-            expected=f"light at all of {curve.range[0]:g} to {curve.range[1]:g} Angstrom",
-            found=f"{source_wave.min():g} to {source_wave.max():g} Angstrom, or none there",
+            expected=f"light at all of {lo:g} to {hi:g} Angstrom",
+            found=f"{source_wave.min():g} to {source_wave.max():g} Angstrom, or no light",
             remedy="give a wider spectrum, or none for a flat one",
         )  # fmt: skip
-    return flux
+    return wave, flux

@@ -235,11 +235,14 @@ def load_filter(name: str) -> Filter:
     if name in _sedpy_available():
         return _from_sedpy(name, name)
     known = known_filters()
+    found = "no curve of that name"
+    if name in _pixedfit_table():
+        found = "a filter of piXedfit that astro-sedpy has no curve of"
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     nearest = f"; the nearest known are {', '.join(near)}" if near else ""
     raise InputError(
         f"filter {name!r}", expected=f"one of {len(known)} known filter names",
-        found=f"no curve of that name{nearest}",
+        found=f"{found}{nearest}",
         remedy="register the curve with specphoto.photometry.filters.register_filter"
         "(name, wave, response)",
     )  # fmt: skip
@@ -306,7 +309,7 @@ def pixedfit_scale(
     Parameters
     ----------
     names
-        Filter names. A name that piXedfit does not have gets the factor 1.
+        Filter names. A curve that piXedfit does not have gets the factor 1.
     curves
         Whose curve :math:`\lambda_p` is of. ``"pixedfit"``: piXedfit's own (the figures above).
         ``"specphoto"``: the curve that :func:`load_filter` gives and models are compared
@@ -319,6 +322,11 @@ def pixedfit_scale(
     array of shape ``(n_band,)``
         Dimensionless; multiplies piXedfit's flux and its error.
 
+    Raises
+    ------
+    InputError
+        If a name is neither piXedfit's nor that of a known curve.
+
     Examples
     --------
     >>> (1 / pixedfit_scale(["sdss_u", "galex_nuv", "wise_w1"])).round(3)
@@ -330,6 +338,7 @@ def pixedfit_scale(
 def _scale(name: str, curves: Literal["pixedfit", "specphoto"]) -> float:
     table = _pixedfit_table()
     if name not in table:
+        load_filter(name)  # an unknown name is an error, not a factor of 1
         return 1.0
     cw, pivot = table[name]
     if curves == "specphoto":

@@ -120,14 +120,15 @@ def synthetic_flux(
     Parameters
     ----------
     flux
-        F_lambda in any unit, shape ``(n_wave, ...)``. Channels that are not finite are bridged
-        by none of the bands that give them weight: those bands are NaN.
+        F_lambda in any unit, shape ``(n_wave, ...)``. Channels that are not finite are left out,
+        and what they weigh counts as not covered.
     wave
         Wavelengths, increasing, Angstrom, shape ``(n_wave,)``.
     filters
         The filter curves.
     min_covered
-        Bands with a smaller share inside the wavelengths are NaN.
+        Bands with a smaller share of their weight on good channels are NaN. The mean is over
+        that share, so a low limit biases bands in which the spectrum has a slope.
 
     Returns
     -------
@@ -154,10 +155,12 @@ def synthetic_flux(
             found=f"shape {spectra.shape}", remedy="move the wavelength axis to the front",
         )  # fmt: skip
     good = np.isfinite(spectra)
+    share = np.tensordot(weights.T, good.astype(np.float64), axes=1)
     mean = np.tensordot(weights.T, np.where(good, spectra, 0.0), axes=1)
-    if not good.all():
-        mean[np.tensordot(weights.T, (~good).astype(np.float64), axes=1) > 0] = np.nan
-    mean[covered < min_covered] = np.nan
+    share_inside = share * covered.reshape(-1, *[1] * (share.ndim - 1))
+    # rounding must not cost a band that is wholly covered
+    known = share_inside >= min(min_covered, 1.0) - 1e-9
+    mean = np.divide(mean, share, out=np.full(mean.shape, np.nan), where=known & (share > 0))
     return np.asarray(mean)
 
 
