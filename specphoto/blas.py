@@ -1,0 +1,41 @@
+"""One BLAS thread inside a task.
+
+Dask's parallelism comes from chunks, and a product summed by one thread gives the same bits
+under every scheduler. The limit is global to the process, so tasks that run side by side in
+threads share it: the first one in sets it, the last one out lifts it.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["single_thread"]
+
+_lock = threading.Lock()
+_inside = 0
+_limits: threadpool_limits | None = None
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Hold BLAS at one thread while inside; safe to enter from many threads at once."""
+    global _inside, _limits  # noqa: PLW0603  the limit itself is process-wide
+    with _lock:
+        if _inside == 0:
+            _limits = threadpool_limits(limits=1, user_api="blas")
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0 and _limits is not None:
+                _limits.restore_original_limits()
+                _limits = None

@@ -1,0 +1,167 @@
+r"""Light that the convolution misses beyond the edge of the bundle, taken from the images.
+
+A kernel that reaches past the bundle sees only part of the light. Dividing by the coverage
+assumes the missing sky is as bright as the seen one: a declining disc comes out too bright, by
+13% at 0.8 of a MaNGA hexagon's apothem for a 3" disc matched from 2.54" to 6.4". The images know
+what lies outside. With ``I`` the image at the wavelength of the channel,
+
+.. math:: f_o = \Big(\sum_j A_{oj} w_j f_j\Big)\, g_o, \quad
+          g_o = \frac{(R K I)_o}{\sum_j A_{oj} w_j I_j}
+
+which is exact where spectra and image have the same shape on the sky, whatever their flux scale.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import ndimage, signal
+
+from specphoto.spatial.operator import full_light
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from specphoto.spatial.operator import Operator
+
+__all__ = ["Sky", "band_weights", "compensation", "sky_from_images"]
+
+# The compensation never changes the plain c-normalised flux by more than this factor.
+_LARGEST = 3.0
+
+
+class Sky(NamedTuple):
+    """The images as the operator sees them, per band.
+
+    ``inner`` is surface brightness on the input grid, ``(n_band, n_in)``; ``full`` the same sky
+    through the whole operator, ``(n_band, n_row)``. ``smooth_inner`` and ``smooth_full`` are the
+    same for the images blurred once more by the kernel: how much the compensation changes tells
+    how much it depends on the images being blunter than the cube. ``rel_err`` is the images'
+    relative error at each row, ``(n_band, n_row)``.
+    """
+
+    inner: NDArray[np.float32]
+    full: NDArray[np.float32]
+    smooth_inner: NDArray[np.float32]
+    smooth_full: NDArray[np.float32]
+    rel_err: NDArray[np.float32]
+
+
+def sky_from_images(
+    operator: Operator,
+    image: NDArray[np.float64],
+    error: NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+) -> Sky:
+    """Images on the output grid as a sky on the padded input grid.
+
+    Parameters
+    ----------
+    operator
+        The operator.
+    image, error
+        Flux and 1-sigma error per output pixel, ``(n_band, n_y, n_x)``; unknown is NaN and is
+        filled from its neighbours.
+    x, y
+        Output pixel coordinates of the padded input grid's pixel centres.
+
+    Returns
+    -------
+    Sky
+    """
+    pad, (n_y, n_x) = operator.pad, operator.shape_in
+    inner = (slice(None), slice(pad, pad + n_y), slice(pad, pad + n_x))
+    sky = np.stack([_interpolate(_fill(plane), x, y) for plane in image])
+    smooth = np.stack([_blur(plane, operator.kernel) for plane in sky])
+    flux = image.reshape(image.shape[0], -1)[:, operator.row]
+    sigma = error.reshape(image.shape[0], -1)[:, operator.row]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rel_err = np.where(flux > 0, sigma / flux, np.inf)
+    return Sky(
+        inner=sky[inner].reshape(sky.shape[0], -1).astype(np.float32),
+        full=full_light(operator, sky).astype(np.float32),
+        smooth_inner=smooth[inner].reshape(sky.shape[0], -1).astype(np.float32),
+        smooth_full=full_light(operator, smooth).astype(np.float32),
+        rel_err=np.where(np.isfinite(rel_err), rel_err, 1.0).astype(np.float32),
+    )
+
+
+def _fill(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fill unknown pixels with a distance-weighted mean of known ones, ever wider."""
+    known = np.isfinite(image)
+    if known.all() or not known.any():
+        return np.where(known, image, 0.0)
+    filled, left = np.where(known, image, 0.0), ~known
+    for sigma in (1.5, 4.0, 12.0):
+        weight = ndimage.gaussian_filter(known.astype(float), sigma)
+        value = ndimage.gaussian_filter(np.where(known, image, 0.0), sigma)
+        reach = left & (weight > 1e-3)
+        filled[reach] = value[reach] / weight[reach]
+        left &= ~reach
+    return filled
+
+
+def _interpolate(
+    image: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Cubic-spline value at positions; beyond the frame the border goes on."""
+    position = [np.nan_to_num(y, nan=-1.0), np.nan_to_num(x, nan=-1.0)]
+    return np.asarray(ndimage.map_coordinates(image, position, order=3, mode="nearest"))
+
+
+def _blur(image: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    ry, rx = kernel.shape[0] // 2, kernel.shape[1] // 2
+    wide = np.pad(image, ((ry, ry), (rx, rx)), mode="edge")
+    return np.asarray(signal.fftconvolve(wide, kernel, mode="valid"))
+
+
+def band_weights(wave: NDArray[np.float64], band_wave: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Linear interpolation between bands as weights, ``(n_wave, n_band)``; constant past the ends.
+
+    Bands need not be in order of wavelength.
+    """
+    order = np.argsort(band_wave)
+    unit = np.eye(band_wave.size)[order]
+    weights = [np.interp(wave, band_wave[order], unit[:, b]) for b in range(band_wave.size)]
+    return np.stack(weights, axis=1).astype(np.float32)
+
+
+def compensation(
+    operator: Operator,
+    good: NDArray[np.bool_],
+    mix: NDArray[np.float32],
+    inner: NDArray[np.float32],
+    full: NDArray[np.float32],
+    plain: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Factor ``g`` that turns ``A (w f)`` into the flux of the whole sky.
+
+    Parameters
+    ----------
+    operator
+        The operator.
+    good
+        Good spaxels, ``(n_wave, n_y, n_x)``.
+    mix
+        Share of each band in each channel's image, ``(n_wave, n_band)``.
+    inner, full
+        From :class:`Sky`.
+    plain
+        ``1 / c``, the factor without images, ``(n_wave, n_row)``; kept where the images have no
+        positive light.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n_wave, n_row)``.
+    """
+    w = good.reshape(mix.shape[0], -1)
+    used = np.flatnonzero(w.any(axis=0))
+    image = np.where(w[:, used], mix @ inner[:, used], np.float32(0.0))
+    seen = np.asarray(image @ operator.weight[used])
+    whole = mix @ full
+    lit = (seen > 0) & (whole > 0)
+    g = np.where(lit, whole / np.where(lit, seen, 1.0), plain)
+    return np.asarray(np.clip(g, plain / _LARGEST, plain * _LARGEST), dtype=np.float32)

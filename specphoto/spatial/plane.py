@@ -1,0 +1,190 @@
+"""Match a block of planes: what one task of the spatial stage does.
+
+The quantities that are smooth in wavelength (ratio of correlated to independent variance,
+coverage map, edge terms) are evaluated at a few node wavelengths (:func:`match_node`) and
+interpolated to the channels of each block (:func:`match_planes`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from specphoto.spatial.covariance import variance_ratio
+from specphoto.spatial.edges import band_weights, compensation
+from specphoto.spatial.operator import apply
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from specphoto.spatial.edges import Sky
+    from specphoto.spatial.operator import Operator
+
+__all__ = ["NODE_FIELDS", "PLANE_FIELDS", "match_node", "match_planes"]
+
+#: Layers of :func:`match_node`'s result.
+NODE_FIELDS = ("ratio", "coverage", "edge_factor", "edge_extrapolation", "edge_bias")
+#: Layers of :func:`match_planes`'s result; ``bad`` is 1 where the value must not be used.
+PLANE_FIELDS = ("flux", "err", "bad", "coverage")
+
+# The images are blunter than the cube, so their compensation falls short. Blurring them once more
+# by the matching kernel changes it by about as much as is missing; that change is extrapolated,
+# and about a third of it is what stays wrong (3-arcsec disc, 19- and 127-fibre bundles).
+_LEFT_AFTER_EXTRAPOLATION = 1.0 / 3.0
+
+
+def match_node(
+    operator: Operator,
+    variance: NDArray[np.float32],
+    good: NDArray[np.bool_],
+    wave: float,
+    stencil: NDArray[np.float64],
+    sky: Sky | None,
+    band_wave: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Smooth terms at one node wavelength.
+
+    Parameters
+    ----------
+    operator
+        The operator.
+    variance, good
+        A few neighbouring channels, ``(n_wave, n_y, n_x)``; a spaxel counts as good where at
+        least half of them are.
+    wave
+        Node wavelength in Angstrom.
+    stencil
+        Correlation of input spaxels.
+    sky, band_wave
+        The images and their pivot wavelengths; None for no compensation.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(5, n_y_out, n_x_out)``, layers :data:`NODE_FIELDS`.
+    """
+    n_good = good.sum(axis=0)
+    usual = 2 * n_good >= good.shape[0]
+    mean_var = np.where(good, variance, 0.0).sum(axis=0) / np.maximum(n_good, 1)
+    sigma = np.sqrt(mean_var)
+    ratio = variance_ratio(operator, usual, sigma, stencil)
+    zeros = np.zeros((1, *operator.shape_in), dtype=np.float32)
+    weight = apply(operator, zeros, zeros, usual[None]).weight
+    coverage = (weight / operator.area).astype(np.float32)
+    factor, extrapolation, bias = _edge_terms(operator, usual, coverage, wave, sky, band_wave)
+    layers = np.stack([ratio, coverage[0], factor, extrapolation, bias]).astype(np.float32)
+    return operator.scatter(layers)
+
+
+def _edge_terms(
+    operator: Operator,
+    good: NDArray[np.bool_],
+    coverage: NDArray[np.float32],
+    wave: float,
+    sky: Sky | None,
+    band_wave: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Size of the compensation, its extrapolation and the bias that is left, each ``(n_row,)``."""
+    ones = np.ones(operator.row.size, dtype=np.float32)
+    if sky is None:
+        return ones, ones, np.full_like(ones, np.nan)
+    plain = _inverse(coverage)
+    mix = band_weights(np.array([wave]), band_wave)
+    g = compensation(operator, good[None], mix, sky.inner, sky.full, plain)
+    blurred = compensation(operator, good[None], mix, sky.smooth_inner, sky.smooth_full, plain)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        extrapolation = np.clip(g / blurred, 0.5, 2.0)
+        noise = np.clip(1.0 - coverage, 0.0, 1.0) * (mix @ sky.rel_err)
+        bias = np.hypot(_LEFT_AFTER_EXTRAPOLATION * (extrapolation - 1.0), noise)
+        factor = g * extrapolation / plain
+    return factor[0], extrapolation[0], bias[0]
+
+
+def _inverse(coverage: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``1 / c``, NaN where nothing is covered."""
+    seen = coverage > 0
+    return np.where(seen, 1.0 / np.where(seen, coverage, 1.0), np.nan).astype(np.float32)
+
+
+def match_planes(
+    operator: Operator,
+    flux: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    good: NDArray[np.bool_],
+    wave: NDArray[np.float64],
+    nodes: NDArray[np.float32],
+    node_wave: NDArray[np.float64],
+    sky: Sky | None,
+    band_wave: NDArray[np.float64],
+    *,
+    min_coverage: float,
+) -> NDArray[np.float32]:
+    r"""Flux, error, mask and coverage of a block of channels on the output grid.
+
+    .. math::
+
+        f_o = g_o \sum_j A_{oj} w_j f_j, \qquad
+        \sigma_o^2 = g_o^2 \, r_o \sum_j A_{oj}^2 w_j \sigma_j^2
+
+    with ``g = 1 / c`` without images, the edge compensation with them, and ``r`` the ratio of
+    correlated to independent variance. The compensation is a factor, so its own error is not in
+    :math:`\sigma_o`; it is what ``edge_bias`` estimates.
+
+    Parameters
+    ----------
+    operator
+        The operator.
+    flux, variance, good
+        ``(n_wave, n_y, n_x)``.
+    wave
+        Wavelengths of the channels, ``(n_wave,)``.
+    nodes, node_wave
+        Stacked results of :func:`match_node`, ``(n_node, 5, n_y_out, n_x_out)``, and where.
+    sky, band_wave
+        The images and their pivot wavelengths; None for no compensation.
+    min_coverage
+        Output pixels covered less than this are unknown.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(4, n_wave, n_y_out, n_x_out)``, layers :data:`PLANE_FIELDS`; unknown is NaN.
+    """
+    sums = apply(operator, flux, variance, good)
+    coverage = (sums.weight / operator.area).astype(np.float32)
+    factor = _inverse(coverage)
+    node_rows = nodes.reshape(*nodes.shape[:2], -1)[..., operator.row]
+    ratio = _along_wave(wave, node_wave, node_rows[:, NODE_FIELDS.index("ratio")])
+    if sky is not None:
+        mix = band_weights(wave, band_wave)
+        extrapolation = _along_wave(
+            wave, node_wave, node_rows[:, NODE_FIELDS.index("edge_extrapolation")]
+        )
+        factor = compensation(operator, good, mix, sky.inner, sky.full, factor) * extrapolation
+    out_flux = sums.flux * factor
+    out_err = np.sqrt(sums.variance * ratio) * factor
+    bad = ~(coverage >= min_coverage) | ~np.isfinite(out_flux) | ~(out_err > 0)
+    out_flux[bad] = np.nan
+    out_err[bad] = np.nan
+    frame = operator.scatter(np.stack([out_flux, out_err, bad.astype(np.float32), coverage]))
+    frame[2:] = np.nan_to_num(frame[2:], nan=0.0)
+    outside = np.ones(frame.shape[2] * frame.shape[3], dtype=bool)
+    outside[operator.row] = False
+    frame[2, :, outside.reshape(frame.shape[2:])] = 1.0
+    return frame
+
+
+def _along_wave(
+    wave: NDArray[np.float64], node_wave: NDArray[np.float64], values: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Linear in wavelength between nodes, constant past them; unknown nodes are skipped.
+
+    ``values`` is ``(n_node, n_row)``; returns ``(n_wave, n_row)``.
+    """
+    known = np.isfinite(values)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, values, 0.0).sum(axis=0) / count
+    # a node without good data takes the mean of the others
+    filled = np.where(known, values, np.where(known.any(axis=0), mean, np.nan))
+    return np.asarray(band_weights(wave, node_wave) @ filled, dtype=np.float32)
