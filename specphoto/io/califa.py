@@ -1,0 +1,125 @@
+"""CALIFA rscubes: COMB, V500, V1200 (facts in ``data/instruments/califa.yaml``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from specphoto.cube import add_provenance, annotate
+from specphoto.io import survey
+from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import xarray as xr
+    from astropy.io import fits
+    from numpy.typing import NDArray
+
+__all__ = ["READER", "CalifaReader"]
+
+
+@dataclass(frozen=True)
+class CalifaReader:
+    """Reader of CALIFA cubes; see :class:`specphoto.io.registry.Reader`."""
+
+    name: str = "califa"
+
+    def matches(self, headers: Mapping[str, fits.Header]) -> bool:
+        """Whether the primary HDU is a cube, and errors with CALIFA's companions follow."""
+        cube = headers["PRIMARY"].get("NAXIS") == 3
+        return cube and "ERROR" in headers and not headers.keys().isdisjoint(
+            {"BADPIX", "ERRWEIGHT", "FIBCOVER"}
+        )  # fmt: skip
+
+    def open(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        chunks: Chunks = "auto",
+        redshift: float | None = None,
+        psf_fwhm: float | None = None,
+    ) -> xr.Dataset:
+        """Open a cube lazily; options as in :func:`specphoto.io.open_ifs`."""
+        file = open_fits(path)
+        facts = survey.instrument("califa")
+        file.require("PRIMARY", "ERROR", "BADPIX")
+        header = file["PRIMARY"].header
+        axis = _axis(header, file.path)
+        wave = survey.vacuum_wave(axis, file["PRIMARY"].shape[0])
+        setup = _setup(axis, facts)
+        fwhm = facts["setups"][setup]["lsf_fwhm"]
+        assumed: list[str] = []
+        survey.assume(file.path, assumed, f"line-spread function of {fwhm} A FWHM ({setup})")
+        survey.assume(file.path, assumed, f"spaxel correlation {facts['correlation']}")
+        psf = facts["psf"]
+        if psf_fwhm is None:
+            survey.assume(file.path, assumed, f"PSF of {psf['fwhm']} arcsec ({psf['model']})")
+        lsf = np.full(wave.shape, fwhm * survey.SIGMA_PER_FWHM, np.float32)
+        ds = _cube(file, wave, lsf, plane_chunks(file["PRIMARY"].shape, chunks), facts)
+        ds = annotate(
+            ds,
+            kind="ifs",
+            survey=self.name,
+            setup=setup,
+            name=survey.object_name(file.path, header.get("OBJECT")),
+            **survey.place([header], survey.celestial(header, file.path), ("RA", "DEC")),
+            **survey.extinction_of([header], facts),
+            redshift=survey.redshift_of([header], facts, redshift),
+            psf=survey.constant_psf(
+                psf_fwhm or psf["fwhm"], wave[wave.size // 2], psf["model"], psf["beta"]
+            ),
+            correlation=dict(facts["correlation"]),
+            spectral_axis=axis,
+            corrected=False,
+        )
+        return add_provenance(ds, "califa", assumed=assumed, air_to_vacuum="Ciddor 1996")
+
+
+def _axis(header: fits.Header, path: str) -> dict[str, Any]:
+    """Wavelength axis; its type card, where there is one, is not relied on: it is air."""
+    return {**survey.spectral_axis(header, path), "ctype": "AWAV"}
+
+
+def _setup(axis: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    first = axis["crval"] + (1.0 - axis["crpix"]) * axis["cdelt"]
+    for name, about in facts["setups"].items():
+        if axis["cdelt"] <= about["max_step"] and first <= about["max_start"]:
+            return str(name)
+    return "V500"
+
+
+def _cube(
+    file: FitsFile,
+    wave: NDArray[np.float64],
+    lsf: NDArray[np.float32],
+    chunks: tuple[Any, ...],
+    facts: Mapping[str, Any],
+) -> xr.Dataset:
+    scale = np.float32(survey.flux_scale(file["PRIMARY"].header, facts["flux_unit"]))
+    flux = file.dask("PRIMARY", chunks)
+    error = file.dask("ERROR", chunks)
+    bad = file.dask("BADPIX", chunks, dtype=np.int32) != 0
+    if "FIBCOVER" in file and file["FIBCOVER"].shape == file["PRIMARY"].shape:
+        bad = bad | (file.dask("FIBCOVER", chunks, dtype=np.int32) == 0)
+    limit = facts["bad_error"]
+    mask = survey.lazily(_unusable, flux, error, bad, limit=limit, dtype=bool)
+    var = survey.lazily(_variance, error, scale=scale, limit=limit, dtype=np.float32)
+    return survey.cube_dataset(flux * scale, var, mask, wave, lsf)
+
+
+def _unusable(
+    flux: NDArray[np.float32], error: NDArray[np.float32], bad: NDArray[np.bool_], limit: float
+) -> NDArray[np.bool_]:
+    return bad | ~((error > 0) & (error < limit)) | ~np.isfinite(flux)
+
+
+def _variance(error: NDArray[np.float32], scale: float, limit: float) -> NDArray[np.float32]:
+    good = (error > 0) & (error < limit)
+    return np.square(np.where(good, error, np.float32(np.nan)) * scale)
+
+
+READER = CalifaReader()

@@ -1,0 +1,175 @@
+"""MaNGA LOGCUBE and LINCUBE files, DR13 to DR17 (facts in ``data/instruments/manga.yaml``)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from specphoto.cube import add_provenance, annotate
+from specphoto.io import survey
+from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    import dask.array as da
+    import xarray as xr
+    from astropy.io import fits
+    from numpy.typing import NDArray
+
+__all__ = ["READER", "MangaReader"]
+
+
+@dataclass(frozen=True)
+class MangaReader:
+    """Reader of MaNGA cubes; see :class:`specphoto.io.registry.Reader`."""
+
+    name: str = "manga"
+
+    def matches(self, headers: Mapping[str, fits.Header]) -> bool:
+        """Whether the headers say MaNGA, in the primary HDU or with the flux."""
+        found = [headers[name] for name in ("PRIMARY", "FLUX") if name in headers]
+        instrument = str(survey.card(found, "INSTRUME") or "").strip().lower()
+        return instrument == "manga" or survey.card(found, "MANGAID") is not None
+
+    def open(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        chunks: Chunks = "auto",
+        redshift: float | None = None,
+        psf_fwhm: float | None = None,
+    ) -> xr.Dataset:
+        """Open a cube lazily; options as in :func:`specphoto.io.open_ifs`."""
+        file = open_fits(path)
+        facts = survey.instrument("manga")
+        file.require("FLUX", "IVAR", "MASK")
+        shape = file["FLUX"].shape
+        file.require("WAVE", shape=shape[:1], ndim=1)
+        wave = file.values("WAVE")
+        headers = [file["PRIMARY"].header, file["FLUX"].header]
+        assumed: list[str] = []
+        ds = _cube(file, wave, plane_chunks(shape, chunks), facts)
+        if "RIMG" in file and file["RIMG"].shape == shape[1:]:
+            ds["recon_image"] = (("y", "x"), file.values("RIMG").astype(np.float32))
+        wcs = survey.celestial(file["FLUX"].header, f"{file.path}, FLUX")
+        ds = annotate(
+            ds,
+            kind="ifs",
+            survey=self.name,
+            name=survey.object_name(file.path, _plate_ifu(headers)),
+            **survey.place(headers, wcs, ("OBJRA", "OBJDEC"), ("IFURA", "IFUDEC")),
+            **survey.extinction_of(headers, facts),
+            redshift=survey.redshift_of(headers, facts, redshift),
+            psf=_psf(headers, facts, psf_fwhm, wave, file.path, assumed),
+            correlation=dict(facts["correlation"]),
+            spectral_axis=survey.spectral_axis(file["FLUX"].header, f"{file.path}, FLUX"),
+            quality=_quality(headers, facts, file.path),
+            corrected=False,
+        )
+        return add_provenance(ds, "manga", assumed=assumed)
+
+
+def _cube(
+    file: FitsFile, wave: NDArray[np.float64], chunks: tuple[Any, ...], facts: Mapping[str, Any]
+) -> xr.Dataset:
+    scale = np.float32(survey.flux_scale(file["FLUX"].header, facts["flux_unit"]))
+    flux = file.dask("FLUX", chunks)
+    ivar = file.dask("IVAR", chunks)
+    bits = file.dask("MASK", chunks, dtype=np.int32)
+    fatal = sum(1 << bit for bit in facts["mask"]["fatal"].values())
+    mask = survey.lazily(_unusable, flux, ivar, bits, fatal=fatal, dtype=bool)
+    var = survey.lazily(_variance, ivar, scale=scale, dtype=np.float32)
+    if scale != 1:
+        flux = flux * scale
+    return survey.cube_dataset(flux, var, mask, wave, _line_spread(file, wave, chunks, facts))
+
+
+def _unusable(
+    flux: NDArray[np.float32], ivar: NDArray[np.float32], bits: NDArray[np.int32], fatal: int
+) -> NDArray[np.bool_]:
+    good = np.isfinite(flux) & np.isfinite(ivar) & (ivar > 0)
+    return np.asarray(~good | ((bits & fatal) != 0))
+
+
+def _variance(ivar: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    var = np.full_like(ivar, np.nan)
+    with np.errstate(over="ignore"):  # a denormal inverse variance is as good as none
+        np.divide(scale * scale, ivar, out=var, where=ivar > 0)
+    return var
+
+
+def _line_spread(
+    file: FitsFile, wave: NDArray[np.float64], chunks: tuple[Any, ...], facts: Mapping[str, Any]
+) -> da.Array | NDArray[np.float32] | None:
+    for name in facts["lsf"]["cubes"]:
+        if name in file:
+            file.require(name, shape=file["FLUX"].shape)
+            return survey.lazily(_positive, file.dask(name, chunks), dtype=np.float32)
+    name = facts["lsf"]["resolution"]
+    if name not in file:
+        return None
+    file.require(name, shape=wave.shape, ndim=1)
+    resolution = _positive(file.values(name))
+    return np.asarray(wave / resolution * survey.SIGMA_PER_FWHM, dtype=np.float32)
+
+
+def _positive(values: NDArray[Any]) -> NDArray[Any]:
+    """Values, NaN where they are not positive: there is no line-spread function there."""
+    return np.where(values > 0, values, np.nan).astype(values.dtype)
+
+
+def _plate_ifu(headers: Sequence[fits.Header]) -> Any:
+    plate, ifu = survey.card(headers, "PLATEID"), survey.card(headers, "IFUDSGN")
+    both = None if plate is None or ifu is None else f"{plate}-{ifu}"
+    return survey.card(headers, "PLATEIFU") or both
+
+
+def _psf(
+    headers: Sequence[fits.Header],
+    facts: Mapping[str, Any],
+    given: float | None,
+    wave: NDArray[np.float64],
+    path: str,
+    assumed: list[str],
+) -> dict[str, Any]:
+    about = facts["psf"]
+    middle = float(wave[wave.size // 2])
+    if given is not None:
+        return survey.constant_psf(given, middle, about["model"], None)
+    nodes = [
+        (node, float(fwhm))
+        for name, node in about["cards"].items()
+        if isinstance(fwhm := survey.card(headers, name), int | float) and fwhm > 0
+    ]
+    if not nodes:
+        survey.assume(path, assumed, f"no FWHM cards: PSF of {about['fwhm']} arcsec")
+        return survey.constant_psf(about["fwhm"], middle, about["model"], None)
+    return {
+        "model": about["model"], "wave": [n for n, _ in nodes], "fwhm": [f for _, f in nodes],
+        "beta": None,
+    }  # fmt: skip
+
+
+def _quality(
+    headers: Sequence[fits.Header], facts: Mapping[str, Any], path: str
+) -> dict[str, Any] | None:
+    about = facts["quality"]
+    value = survey.card(headers, about["card"])
+    if value is None:
+        return None
+    critical = bool((int(value) >> about["critical"]) & 1)
+    if critical:
+        warnings.warn(
+            f"{path}: {about['card']} = {value} has the CRITICAL bit {about['critical']} set: "
+            "the survey advises against any use of this cube",
+            stacklevel=4,
+        )
+    return {"card": about["card"], "value": int(value), "critical": critical}
+
+
+READER = MangaReader()
