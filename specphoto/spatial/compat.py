@@ -59,8 +59,7 @@ def averaging(overlap: sparse.csr_array) -> sparse.csr_array:
     Returns
     -------
     scipy.sparse.csr_array
-        Rows sum to 1; rows of NaN where an output pixel shares nothing with the input grid do
-        not exist in a sparse matrix, so they are empty: see :func:`match`.
+        Rows sum to 1; they are empty where an output pixel shares nothing with the input grid.
     """
     total = np.asarray(overlap.sum(axis=1)).ravel()
     scale = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
@@ -108,10 +107,11 @@ def match(
     weight = np.isfinite(values) & ~np.asarray(bad, dtype=bool)
     transform = _Convolution(kernel, (values.shape[1], values.shape[2]))
     filled = np.empty_like(values)
-    mass = last = None
+    last = np.ones(values.shape[1:], dtype=bool)
+    mass = np.ones(values.shape[1:])
     for i, (plane, good) in enumerate(zip(values, weight, strict=True)):
-        if last is None or not np.array_equal(good, last):
-            # light beyond the frame has weight, so the kernel's whole sum less what is bad
+        if not np.array_equal(good, last):
+            # what lies beyond the frame has weight: the kernel's whole sum less what is bad
             mass, last = 1.0 - transform((~good).astype(float)), good
         light = transform(np.where(good, plane, 0.0))
         filled[i] = np.divide(light, mass, out=np.zeros_like(light), where=mass > _NO_WEIGHT)

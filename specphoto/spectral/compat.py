@@ -86,7 +86,7 @@ def best_models(
     flux, err
         ``(n_pixel, n_band)``.
     models
-        ``(n_model, n_band)``.
+        ``(n_model, n_band)``; a band of NaN, which the models do not reach, is left out.
     block
         Pixels taken at once; sets the memory, not the result.
 
@@ -96,7 +96,9 @@ def best_models(
         ``(n_pixel,)``: first best model (-1: no usable band), its factor, its chi-square (NaN).
     """
     flux, err = np.asarray(flux, dtype=float), np.asarray(err, dtype=float)
-    usable = (flux > 0) & np.isfinite(flux) & np.isfinite(err) & (err > 0)
+    reached = np.isfinite(models).all(axis=0)
+    models = np.where(reached, models, 0.0)
+    usable = (flux > 0) & np.isfinite(flux) & np.isfinite(err) & (err > 0) & reached
     weight = np.where(usable, 1.0 / np.where(usable, err, 1.0) ** 2, 0.0)
     data = np.where(usable, flux, 0.0)
     index = np.full(len(flux), -1, dtype=np.intp)
