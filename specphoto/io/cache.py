@@ -25,8 +25,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from isal import igzip
-from isal.igzip_lib import IsalError
+from isal import igzip, igzip_lib
 
 from specphoto.errors import InputError
 
@@ -44,6 +43,9 @@ __all__ = ["Source", "cache_folder"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 22
+# isal's stub declares its error to be an instance
+_ISAL_ERROR: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]
+_DAMAGE = (EOFError, gzip.BadGzipFile, _ISAL_ERROR, zlib.error)
 _ABANDONED = 86400.0
 
 
@@ -166,7 +168,7 @@ def _gunzip(path: str, target: Path) -> None:
     try:
         with igzip.open(path, "rb") as packed, target.open("wb") as plain:
             shutil.copyfileobj(packed, plain, _BLOCK)
-    except (EOFError, gzip.BadGzipFile, IsalError, zlib.error) as error:
+    except _DAMAGE as error:
         raise InputError(
             path, expected="a whole gzip file",
             found=f"a truncated or damaged one ({error})", remedy="download or copy it again",

@@ -196,7 +196,7 @@ class FitsFile:
         array = self.array(name, dtype=dtype)
         token = f"{name.lower()}-{tokenize(array, chunks)}"
         meta = np.empty((0,) * array.ndim, dtype=array.dtype)
-        lazy: da.Array = da.from_array(  # type: ignore[no-untyped-call]  # dask has few types
+        lazy: da.Array = da.from_array(
             array, chunks=chunks, name=token, meta=meta, inline_array=True
         )
         return lazy
@@ -289,7 +289,7 @@ def plane_chunks(shape: tuple[int, ...], chunks: Chunks = "auto") -> tuple[Any, 
         return (shape[0] if chunks == -1 else min(chunks, shape[0]), *shape[1:])
     if isinstance(chunks, dict) and set(chunks) <= {"wave", "y", "x"}:
         given = tuple(chunks.get(dim, -1) for dim in ("wave", "y", "x"))
-        return tuple(normalize_chunks(given, shape=shape))  # type: ignore[no-untyped-call]
+        return tuple(normalize_chunks(given, shape=shape))
     raise InputError(
         "chunks", expected="'auto', a number of channels, or a dict of wave, y and x",
         found=repr(chunks), remedy="leave the option out if in doubt",

@@ -223,9 +223,7 @@ def lazily(
     function: Callable[..., NDArray[Any]], *arrays: da.Array, dtype: DTypeLike, **options: Any
 ) -> da.Array:
     """Apply a numpy function to arrays block by block, when they are computed."""
-    out: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]  # dask has few types
-        function, *arrays, dtype=dtype, **options
-    )
+    out: da.Array = da.map_blocks(function, *arrays, dtype=dtype, **options)
     return out
 
 
