@@ -11,7 +11,14 @@ from scipy.special import ndtr
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FWHM_TO_SIGMA", "channel_edges", "kernel_sigma", "line_profiles", "resample_matrix"]
+__all__ = [
+    "FWHM_TO_SIGMA",
+    "channel_edges",
+    "kernel_sigma",
+    "line_profiles",
+    "observing_matrix",
+    "resample_matrix",
+]
 
 FWHM_TO_SIGMA = 1.0 / np.sqrt(8.0 * np.log(2.0))
 
@@ -167,3 +174,36 @@ def line_profiles(
     edges = channel_edges(wave_out)
     s = np.maximum(sigma, _NARROW * np.median(np.diff(edges)))[:, None]
     return np.asarray(np.diff(ndtr((edges - centre[:, None]) / s), axis=1) / np.diff(edges))
+
+
+def observing_matrix(
+    rest_wave: NDArray[np.float64],
+    fwhm: NDArray[np.float64],
+    redshift: float,
+    wave: NDArray[np.float64],
+    lsf: NDArray[np.float64] | None,
+) -> tuple[csr_array, NDArray[np.bool_]]:
+    """Redshift spectra, smooth them to the data's resolution and average over the channels.
+
+    Parameters
+    ----------
+    rest_wave, fwhm
+        Rest-frame wavelengths of the samples and their resolution, Angstrom, shape ``(n_in,)``.
+    redshift
+        May be negative.
+    wave
+        Channel centres in the observed frame, Angstrom, shape ``(n_out,)``.
+    lsf
+        Standard deviation of the data's line spread, channel included, Angstrom, shape
+        ``(n_out,)``; where not finite, and everywhere when None, nothing is smoothed.
+
+    Returns
+    -------
+    matrix, inside
+        As :func:`resample_matrix`; densities are not divided by ``1 + redshift``.
+    """
+    stretched = rest_wave * (1.0 + redshift)
+    if lsf is None:
+        return resample_matrix(stretched, wave)
+    own = np.interp(wave, stretched, fwhm) * (1.0 + redshift) * FWHM_TO_SIGMA
+    return resample_matrix(stretched, wave, kernel_sigma(lsf, own, stretched, wave))
