@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from specphoto.compat.common import map_blocks, pixedfit_photometry
-from specphoto.cube import Grid, add_provenance, annotate, celestial_wcs, pixel_scale, validate
+from specphoto.cube import add_provenance, annotate, celestial_wcs, pixel_scale, validate
 from specphoto.errors import InputError
 from specphoto.photometry.extinction import transmission
 from specphoto.spatial import compat as kernels
@@ -28,7 +28,7 @@ _GOOD_SHARE = 0.8
 
 
 def match_spatial_pixedfit(
-    ifs: xr.Dataset, target: xr.Dataset | Grid, kernel: NDArray[np.float64] | None = None
+    ifs: xr.Dataset, target: xr.Dataset, kernel: NDArray[np.float64] | None = None
 ) -> xr.Dataset:
     """Spatial match as piXedfit v1.0 does it.
 
@@ -54,11 +54,6 @@ def match_spatial_pixedfit(
     """
     verb = 'match_spatial(compat="pixedfit")'
     validate(ifs, "wave", "spec_flux", "spec_var", "spec_mask", verb=verb)
-    if isinstance(target, Grid):
-        raise InputError(
-            verb, expected="a photometric cube as target", found="a Grid",
-            remedy="open a photometric cube with open_photometry, or leave compat out",
-        )  # fmt: skip
     validate(target, "photo_flux", "photo_err", "photo_region", verb=verb)
     ifs = ifs.chunk({"y": -1, "x": -1})
     target = pixedfit_photometry(target)
