@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import dask
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed import Client
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +25,41 @@ def realdata() -> Path:
     if not path.is_dir():
         pytest.skip(f"SPECPHOTO_DATA={folder} is not a folder")
     return path
+
+
+def _client(n_workers: int) -> Iterator[Client]:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1",
+            dashboard_address=None,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):  # fmt: skip
+        yield client
+
+
+@pytest.fixture(scope="session")
+def one_worker() -> Iterator[Client]:
+    """Return a client of one worker process, on the loopback, without a dashboard."""
+    yield from _client(1)
+
+
+@pytest.fixture(scope="session")
+def two_workers() -> Iterator[Client]:
+    """Return a client of two worker processes, on the loopback, without a dashboard."""
+    yield from _client(2)
+
+
+@pytest.fixture(params=["synchronous", "threads", "one_worker", "two_workers"])
+def scheduler(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Make each scheduler in turn the one that computes; yields its name."""
+    name: str = request.param
+    if name in ("synchronous", "threads"):
+        with dask.config.set(scheduler=name):
+            yield name
+        return
+    client: Client = request.getfixturevalue(name)
+    with client.as_current(), dask.config.set(scheduler=client.get):
+        yield name
