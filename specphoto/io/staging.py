@@ -1,0 +1,148 @@
+"""Products that are whole or not there: written aside, then renamed; and the one pass of writing.
+
+A product is written under a hidden name in its own folder and gets its name when it is complete,
+so that what carries the name can be trusted, and a failed run leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import dask.array as da
+import numpy as np
+from dask.base import is_dask_collection
+
+from specphoto.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import xarray as xr
+    from numpy.typing import NDArray
+
+__all__ = ["Target", "require_space", "staged", "stream"]
+
+
+class Target(Protocol):
+    """Where blocks go: region assignment, safe from several threads, processes and machines."""
+
+    def __setitem__(self, region: tuple[slice, ...], block: NDArray[np.generic]) -> None: ...
+
+
+@contextmanager
+def staged(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
+    """Give a hidden name beside `path`; rename it to `path` at a clean end, else remove it.
+
+    Parameters
+    ----------
+    path
+        The product, a file or a folder. Its folder must exist.
+    overwrite
+        Whether a product already there may be replaced. It stays until the new one is whole.
+
+    Raises
+    ------
+    InputError
+        If the product exists and `overwrite` is False, or its folder does not exist.
+    """
+    final = Path(path)
+    if not final.parent.is_dir():
+        raise InputError(
+            str(final), expected="an existing folder to write into", found=f"no {final.parent}",
+            remedy="make the folder or correct the name",
+        )  # fmt: skip
+    _refuse_existing(final, overwrite)
+    aside = final.parent / f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
+    try:
+        yield aside
+        _refuse_existing(final, overwrite)
+        _publish(aside, final)
+    except BaseException:
+        _remove(aside)
+        raise
+
+
+def _refuse_existing(final: Path, overwrite: bool) -> None:
+    if final.exists() and not overwrite:
+        raise InputError(
+            str(final), expected="a name not taken", found="a product already there",
+            remedy="say overwrite=True (--overwrite) to replace it, or choose another name",
+        )  # fmt: skip
+
+
+def _publish(aside: Path, final: Path) -> None:
+    if aside.is_file():
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(final)
+        return
+    # a folder cannot be renamed over a full one: the old product steps aside, and comes back
+    # if the new one cannot take its place
+    if not final.exists():
+        aside.rename(final)
+        return
+    old = aside.with_suffix(".old")
+    final.rename(old)
+    try:
+        aside.rename(final)
+    except OSError:
+        old.rename(final)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder for good.
+
+    When one task fails, another may be in the middle of a block and put its folder back once
+    more; so look again until it stays away.
+    """
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    for _ in range(50):
+        shutil.rmtree(path, ignore_errors=True)
+        time.sleep(0.1)
+        if not path.exists():
+            return
+
+
+def require_space(path: Path, size: int, name: str) -> None:
+    """Refuse to start on a product of `size` bytes that the disk cannot hold.
+
+    Raises
+    ------
+    InputError
+        With the space needed and the space there.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise InputError(
+            name, expected=f"{size / 1e9:.2f} GB free in {path.parent}",
+            found=f"{free / 1e9:.2f} GB", remedy="free some space or write elsewhere",
+        )  # fmt: skip
+
+
+def stream(pairs: Iterable[tuple[xr.Variable, Target]]) -> None:
+    """Write every variable to its target in one pass over one graph.
+
+    What several variables share is computed once; each block is written as it comes and then
+    dropped. Blocks are written by the tasks themselves, so on a cluster the product must lie on
+    a file system that all workers share.
+    """
+    sources: list[da.Array] = []
+    targets: list[Any] = []  # dask knows no name for "takes assignments of regions"
+    for variable, target in pairs:
+        if is_dask_collection(variable.data):
+            sources.append(variable.data)
+            targets.append(target)
+        else:
+            target[tuple(slice(0, n) for n in variable.shape)] = np.asarray(variable.data)
+    if sources:
+        da.store(sources, targets, lock=False)
