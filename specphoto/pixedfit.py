@@ -20,12 +20,10 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+import specphoto
 from specphoto.errors import InputError
-from specphoto.io import open_cube, open_ifs, open_photometry, write_fits
 from specphoto.io.library import open_library
 from specphoto.photometry.filters import cwave_filters
-from specphoto.spatial.match import match_spatial
-from specphoto.spectral.match import match_spectral
 from specphoto.spectral.smoothing import gaussian_matrix, smooth_spectra
 
 if TYPE_CHECKING:
@@ -81,13 +79,15 @@ def match_imgifs_spatial(
     InputError
         If a file or an option cannot be used.
     """
-    ifs = open_ifs(ifs_data, survey=ifs_survey)
-    photometry = open_photometry(photo_fluxmap)
+    ifs = specphoto.open_ifs(ifs_data, survey=ifs_survey)
+    photometry = specphoto.open_photometry(photo_fluxmap)
     if spec_smoothing:
         ifs = _smoothed(ifs, float(kernel_sigma))
     name = name_out_fits or f"specphoto_{_stem(photo_fluxmap)}_{_stem(ifs_data)}.fits"
     with _workers(nproc):
-        write_fits(match_spatial(ifs, photometry), os.fspath(name), overwrite=True)
+        specphoto.write_fits(
+            specphoto.match_spatial(ifs, photometry), os.fspath(name), overwrite=True
+        )
     return os.fspath(name)
 
 
@@ -134,7 +134,7 @@ def match_imgifs_spectral(
         If a file or an option cannot be used.
     """
     _check_cosmology(cosmo, H0, Om0)
-    cube = open_cube(specphoto_file)
+    cube = specphoto.open_cube(specphoto_file)
     options: dict[str, Any] = {}
     if models_spec is not None:
         options["library"] = open_library(models_spec)
@@ -143,7 +143,9 @@ def match_imgifs_spectral(
         options["line_window"] = _LIGHT * float(del_wave_nebem) / (_H_ALPHA * (1.0 + redshift))
     name = name_out_fits or f"corr_{_stem(specphoto_file)}.fits"
     with _workers(nproc):
-        write_fits(match_spectral(cube, **options), os.fspath(name), overwrite=True)
+        specphoto.write_fits(
+            specphoto.match_spectral(cube, **options), os.fspath(name), overwrite=True
+        )
     return os.fspath(name)
 
 
