@@ -1,6 +1,6 @@
 r"""Correct the spectra of a block of pixels: what one task of the spectral stage does.
 
-For each pixel (DESIGN of the method: true spectrum ``t``, observed ``f = t / P`` + noise):
+With ``t`` the true spectrum of a pixel and ``f = t / P`` + noise the observed one:
 
 1. the photometry is fitted with the whole library (:mod:`specphoto.spectral.sedfit`); the
    reference ``m`` has the fine structure of the best model and the broad shape of the mean of all
@@ -85,11 +85,14 @@ class Pixels(NamedTuple):
 
     def take(self, rows: slice | NDArray[np.bool_]) -> Pixels:
         """Some of the pixels."""
-        return Pixels(*(a[rows] for a in self))
+        return Pixels(
+            self.photo_flux[rows], self.photo_err[rows], self.flux[rows], self.err[rows],
+            self.bad[rows],
+        )  # fmt: skip
 
 
 class Result(NamedTuple):
-    """Factor and fit of a block, one row a pixel; unknown is NaN (index -1)."""
+    """Factor and fit of a block, one row a pixel; unknown is NaN (best -1)."""
 
     coef: NDArray[np.float64]
     cov: NDArray[np.float64]
@@ -97,7 +100,7 @@ class Result(NamedTuple):
     chi2: NDArray[np.float64]
     n_band: NDArray[np.float64]
     n_eff: NDArray[np.float64]
-    index: NDArray[np.float64]
+    best: NDArray[np.float64]
     closure_before: NDArray[np.float64]
     closure_after: NDArray[np.float64]
 
@@ -130,14 +133,13 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
     sed, model, factor = _shape_factor(pixels, flux, variance, good, reference)
     off = _line_flux(flux, variance, good, model, factor, reference)
     with np.errstate(invalid="ignore", divide="ignore"):
-        again = (off / pixels.photo_flux > _LINE_SHARE).any(axis=1)
+        again = np.asarray((off / pixels.photo_flux > _LINE_SHARE).any(axis=1))
     if again.any():
         few = pixels.take(again)
         few = few._replace(photo_flux=few.photo_flux - off[again])
         parts = _shape_factor(few, flux[again], variance[again], good[again], reference)
-        for whole, part in zip(
-            (*sed, model, *factor), (*parts[0], parts[1], *parts[2]), strict=True
-        ):
+        flat = (*parts[0], parts[1], *parts[2])
+        for whole, part in zip((*sed, model, *factor), flat, strict=True):
             whole[again] = part
     synthetic = _synthetic(flux, variance, good, model, factor, reference)
     coef, cov = anchor(
@@ -147,7 +149,7 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
     model[unknown] = np.nan
     before = np.where(unknown[:, None], np.nan, synthetic.unit @ np.eye(coef.shape[1])[0])
     return Result(
-        coef, cov, model, sed.chi2, sed.n_band.astype(float), sed.n_eff, sed.index.astype(float),
+        coef, cov, model, sed.chi2, sed.n_band.astype(float), sed.n_eff, sed.best.astype(float),
         closure_before=_magnitude(before, pixels.photo_flux),
         closure_after=_magnitude(np.einsum("pbk,pk->pb", synthetic.unit, coef), pixels.photo_flux),
     )  # fmt: skip
@@ -168,12 +170,12 @@ def _shape_factor(
 
 def _mean_model(sed: SedFit, reference: Reference) -> NDArray[np.float64]:
     """Best model's fine structure with the mean shape of all acceptable models, NaN if none."""
-    best, which = np.unique(np.maximum(sed.index, 0), return_inverse=True)
+    best, which = np.unique(np.maximum(sed.best, 0), return_inverse=True)
     fine = reference.models.spectra(best)[which]
-    own = reference.shape[np.maximum(sed.index, 0)].copy()
+    own = reference.shape[np.maximum(sed.best, 0)].copy()
     own[:, 0] += np.log(np.where(sed.scale > 0, sed.scale, 1.0))
     model = fine * (sed.scale[:, None] * np.exp((sed.shape_mean - own) @ reference.L))
-    return np.asarray(np.where((sed.index < 0)[:, None], np.nan, model), dtype=np.float64)
+    return np.asarray(np.where((sed.best < 0)[:, None], np.nan, model), dtype=np.float64)
 
 
 def _with_template_error(
@@ -201,8 +203,12 @@ def _line_flux(
 
 
 class _Synthetic(NamedTuple):
-    """Band fluxes of the spectrum times each Legendre polynomial, ``(n_pixel, n_band, order+1)``,
-    their noise variance at the fitted factor, and which bands may anchor it."""
+    """Synthetic photometry as a linear function of the factor's coefficients.
+
+    ``unit`` holds band fluxes of the spectrum times each Legendre polynomial, ``(n_pixel, n_band,
+    order + 1)``; ``variance`` their noise at the fitted factor; ``usable`` the bands that may
+    anchor it.
+    """
 
     unit: NDArray[np.float64]
     variance: NDArray[np.float64]

@@ -29,14 +29,15 @@ _PIXELS_AT_ONCE = 32
 
 
 class SedFit(NamedTuple):
-    """Result of :func:`fit_sed`, one row a pixel; pixels that cannot be fitted have index -1.
+    """Result of :func:`fit_sed`, one row a pixel; pixels that cannot be fitted have best -1.
 
-    ``index``, ``scale``, ``chi2`` belong to the best model, ``n_band`` counts bands with weight,
+    ``best`` is the index of the best model, ``scale`` and ``chi2`` belong to it,
+    ``n_band`` counts bands with weight,
     ``n_eff`` = 1 / sum p^2. ``shape_mean`` ``(n_pixel, n_shape)`` and ``shape_cov`` are the mean
     and covariance over models of ``h``, the scale's logarithm included in its first element.
     """
 
-    index: NDArray[np.intp]
+    best: NDArray[np.intp]
     scale: NDArray[np.float64]
     chi2: NDArray[np.float64]
     n_band: NDArray[np.intp]
@@ -96,7 +97,7 @@ def fit_sed(
     pair = (shape[:, :, None] * shape[:, None, :]).reshape(-1, n_shape * n_shape)
     moments = np.hstack([np.ones((shape.shape[0], 1)), shape, pair])
     out = SedFit(
-        index=np.full(n_pixel, -1), scale=np.full(n_pixel, np.nan),
+        best=np.full(n_pixel, -1), scale=np.full(n_pixel, np.nan),
         chi2=np.full(n_pixel, np.nan), n_band=(weight > 0).sum(axis=1),
         n_eff=np.full(n_pixel, np.nan), shape_mean=np.full((n_pixel, n_shape), np.nan),
         shape_cov=np.full((n_pixel, n_shape, n_shape), np.nan),
@@ -132,19 +133,19 @@ def _fit_block(
     delta[~(scale > 0)] = np.inf
     index = np.argmin(delta, axis=1)
     each = np.arange(index.size)
-    best = delta[each, index]
-    ok &= np.isfinite(best)
+    lowest = delta[each, index]
+    ok &= np.isfinite(lowest)
     if not ok.any():
         return
-    delta -= np.where(ok, best, 0.0)[:, None]
+    delta -= np.where(ok, lowest, 0.0)[:, None]
     delta *= -0.5
     p = np.exp(delta, out=delta)
     total = p.sum(axis=1)
     p /= np.where(total > 0, total, 1.0)[:, None]
     mean, cov = _shape_moments(p, scale, moments)
     view.put(
-        ok, index=index, scale=scale[each, index],
-        chi2=(data * data * weight).sum(axis=1) + best,
+        ok, best=index, scale=scale[each, index],
+        chi2=(data * data * weight).sum(axis=1) + lowest,
         n_eff=1.0 / np.maximum(np.einsum("pm,pm->p", p, p), 1e-300),
         shape_mean=mean, shape_cov=cov,
     )  # fmt: skip

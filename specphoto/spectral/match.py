@@ -1,0 +1,362 @@
+"""The lazy face of the spectral match."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import dask.array as da
+import numpy as np
+from dask.delayed import delayed
+
+from specphoto.blas import single_thread
+from specphoto.cube import add_provenance, annotate, validate
+from specphoto.errors import InputError
+from specphoto.io.library import default_library, open_library
+from specphoto.photometry.filters import load_filters
+from specphoto.photometry.synthetic import photon_weights
+from specphoto.spectral import legendre
+from specphoto.spectral.lines import line_channels, sky_channels
+from specphoto.spectral.pixel import Pixels, Reference, correct_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from os import PathLike
+
+    import xarray as xr
+    from dask.delayed import Delayed
+    from numpy.typing import NDArray
+
+    from specphoto.photometry.filters import Filter
+    from specphoto.spectral.library import Library
+
+__all__ = ["match_spectral"]
+
+logger = logging.getLogger(__name__)
+
+# Redward of this (rest frame, Angstrom) dust shines, which the default library does not hold.
+_DUST_EMISSION = 25_000.0
+# A band is covered when this share of its photons falls inside the cube.
+_COVERED = 0.98
+# The broad shape of a model is measured in this many bins over the cube's range.
+_N_SHAPE_BIN = 48
+_N_BAND_MIN = 2
+
+
+def match_spectral(
+    cube: xr.Dataset,
+    *,
+    library: Literal["default"] | str | PathLike[str] | Library = "default",
+    redshift: float | None = None,
+    order: int = 3,
+    model_error: float = 0.05,
+    band_error: Mapping[str, float] | None = None,
+    exclude_bands: Sequence[str] | None = None,
+    anchor_error: float | None = 0.01,
+    line_window: float = 500.0,
+    block: int = 24,
+    compat: Literal["pixedfit"] | None = None,
+    **compat_options: Any,
+) -> xr.Dataset:
+    """Correct each pixel's spectrum by a smooth factor, from its photometry.
+
+    Nothing is computed: one task prepares the library for this galaxy's redshift, bands and
+    wavelengths, and blocks of pixels are corrected by :mod:`specphoto.spectral.pixel`.
+
+    Parameters
+    ----------
+    cube
+        From :func:`specphoto.match_spatial` or :func:`specphoto.open_cube`: ``spec_flux``,
+        ``spec_err``, ``spec_mask`` (wave, y, x), ``photo_flux``, ``photo_err`` (band, y, x).
+    library
+        'default', a piXedfit HDF5 library, or a library object.
+    redshift
+        Of the galaxy; by default the attribute of the cube.
+    order
+        Order of the Legendre polynomial, 0 to 10.
+    model_error
+        Relative error of model photometry, per band unless ``band_error`` says otherwise.
+    band_error
+        Band name to relative model error.
+    exclude_bands
+        Bands left out of the SED fit; by default those beyond 2.5 micron in the rest frame, where
+        dust emission enters. Bands outside the library's range are always left out.
+    anchor_error
+        Relative error of comparing the corrected spectrum's synthetic photometry with the images
+        in covered bands; None does not anchor the factor to the images.
+    line_window
+        Half width in km/s of the emission-line windows that the fit of the factor leaves out.
+    block
+        Pixels on a side of the blocks of a task.
+    compat
+        'pixedfit' for the recipe of piXedfit v1.0, with its faults.
+    **compat_options
+        Options of that recipe: ``del_wave_nebem``.
+
+    Returns
+    -------
+    xarray.Dataset
+        The cube with ``spec_flux`` and ``spec_err`` times the factor, ``corr_coef``,
+        ``corr_cov``, ``corr_factor``, ``corr_factor_err``, ``mod_flux``, ``chi2``, ``n_band``,
+        ``n_eff``, ``model_index``, ``closure_before`` and ``closure_after``. Where the factor is
+        unknown, all of them are NaN and the spectrum is masked. ``corr_factor_err`` is fully
+        correlated in wavelength. The factor rests on the photometry: a fit of the corrected
+        spectrum and the same photometry as if they were independent counts the photometry twice.
+
+    Raises
+    ------
+    InputError
+        If the cube was corrected already, has no redshift, no usable band, or names unknown
+        filters.
+    """
+    validate(cube, "spec_flux", "spec_err", "spec_mask", "photo_flux", "photo_err", "wave",
+             verb="match_spectral")  # fmt: skip
+    redshift = _redshift(cube, redshift)
+    _check(cube, order, compat_options if compat is None else {})
+    models = _library(library)
+    if compat is not None:
+        from specphoto.compat import match_spectral_pixedfit
+
+        return match_spectral_pixedfit(
+            cube.assign_attrs(redshift=redshift), models, **compat_options
+        )
+    bands = [str(b) for b in cube["band"].values]
+    filters = load_filters(bands)
+    floor = _floor(filters, models, redshift, model_error, band_error or {}, exclude_bands,
+                   cube.attrs.get("name", "cube"))  # fmt: skip
+    wave = np.asarray(cube["wave"].values, dtype=np.float64)
+    lsf = cube["spec_lsf"].data if "spec_lsf" in cube else None
+    reference = delayed(_prepare, pure=True)(
+        models, redshift, wave, lsf, filters, floor, order=order, line_window=line_window,
+        anchor_error=np.inf if anchor_error is None else anchor_error,
+    )  # fmt: skip
+    layout = _Layout(order + 1, wave.size, len(bands))
+    corrected = _correct(cube, reference, layout, block)
+    out = _assemble(cube, corrected, layout, wave)
+    options = {
+        "library": getattr(models, "identity", type(models).__name__), "redshift": redshift,
+        "order": order, "model_error": model_error, "anchor_error": anchor_error,
+        "line_window": line_window,
+        "bands_fitted": [b for b, f in zip(bands, floor, strict=True) if np.isfinite(f)],
+    }  # fmt: skip
+    out = annotate(out, corrected=True, redshift=redshift,
+                   corr_range=[float(wave[0]), float(wave[-1])])  # fmt: skip
+    return add_provenance(out, "match_spectral", options=options)
+
+
+def _redshift(cube: xr.Dataset, option: float | None) -> float:
+    value = cube.attrs.get("redshift") if option is None else option
+    if value is None or not np.isfinite(value) or value <= -1.0:
+        raise InputError(
+            cube.attrs.get("name", "cube"), expected="a redshift for the spectral match",
+            found=f"{value}", remedy="give one (redshift=..., --redshift)",
+        )  # fmt: skip
+    return float(value)
+
+
+def _check(cube: xr.Dataset, order: int, unused: dict[str, Any]) -> None:
+    name = cube.attrs.get("name", "cube")
+    if unused:
+        raise InputError(
+            "match_spectral", expected="these options only with compat='pixedfit'",
+            found=", ".join(unused), remedy="leave them out",
+        )  # fmt: skip
+    if cube.attrs.get("corrected"):
+        raise InputError(
+            name, expected="a cube that was not corrected yet",
+            found="spec_flux that carries the factor (attribute 'corrected')",
+            remedy="start from the result of the spatial match",
+        )  # fmt: skip
+    if not 0 <= order <= 10:
+        raise InputError(
+            "order", expected="0 to 10", found=f"{order}", remedy="choose a smoother polynomial"
+        )
+
+
+def _library(library: Any) -> Library:
+    if isinstance(library, str) and library == "default":
+        return default_library()
+    if hasattr(library, "photometry"):
+        models: Library = library
+        return models
+    return open_library(library)
+
+
+def _floor(
+    filters: list[Filter], library: Library, redshift: float, model_error: float,
+    band_error: Mapping[str, float], exclude: Sequence[str] | None, name: str,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Relative model error per band, infinity for bands that are left out (said in the log)."""
+    lo, hi = (w * (1.0 + redshift) for w in library.wave_range)
+    floor = np.array([band_error.get(f.name, model_error) for f in filters], dtype=float)
+    for b, f in enumerate(filters):
+        dusty = f.pivot > _DUST_EMISSION * (1.0 + redshift)
+        if f.range[0] < lo or f.range[1] > hi:
+            floor[b] = np.inf
+            logger.warning("%s: band %s is outside the library's range, weight 0", name, f.name)
+        elif dusty if exclude is None else f.name in exclude:
+            floor[b] = np.inf
+            logger.info("%s: band %s is left out of the SED fit", name, f.name)
+    if np.isfinite(floor).sum() < _N_BAND_MIN:
+        raise InputError(
+            name, expected=f"at least {_N_BAND_MIN} bands that the library covers",
+            found=f"{int(np.isfinite(floor).sum())} of {', '.join(f.name for f in filters)}",
+            remedy="exclude fewer bands or check the redshift",
+        )  # fmt: skip
+    return floor
+
+
+def _prepare(
+    library: Library, redshift: float, wave: NDArray[np.float64],
+    lsf: NDArray[np.floating] | None, filters: list[Filter], floor: NDArray[np.float64], *,
+    order: int, line_window: float, anchor_error: float,
+) -> Reference:  # fmt: skip
+    """Bring the library to the galaxy: done once, by one task."""
+    with single_thread():
+        width = None if lsf is None else _spectral_width(np.asarray(lsf, dtype=np.float64))
+        L = legendre.basis(legendre.normalized(wave, wave[0], wave[-1]), order)
+        T, covered = photon_weights(wave, filters)
+        inside = covered >= _COVERED
+        photometry = library.photometry(redshift, filters)
+        return Reference(
+            photometry=np.where(np.isfinite(floor) & np.isfinite(photometry), photometry, 0.0),
+            shape=_shapes(library, redshift, wave, order),
+            models=library.observed(redshift, wave, width),
+            L=L,
+            band_weight=np.where(inside, T, 0.0),
+            covered=inside,
+            line=line_channels(wave, redshift, width, half_width=line_window),
+            sky=sky_channels(wave),
+            floor=floor,
+            anchor_error=anchor_error,
+        )
+
+
+def _spectral_width(lsf: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Line-spread width per channel, ``(n_wave,)``: the mean over spaxels of a cube's; no gaps."""
+    if lsf.ndim == 3:
+        known = np.isfinite(lsf) & (lsf > 0)
+        count = known.sum(axis=(1, 2))
+        total = np.where(known, lsf, 0.0).sum(axis=(1, 2))
+        lsf = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    known = np.isfinite(lsf) & (lsf > 0)
+    channel = np.arange(lsf.size)
+    return np.interp(channel, channel[known], lsf[known]) if known.any() else np.zeros(lsf.size)
+
+
+def _shapes(
+    library: Library, redshift: float, wave: NDArray[np.float64], order: int
+) -> NDArray[np.float64]:
+    """Legendre coefficients of ``ln m`` of all models over the cube's range."""
+    edges = np.linspace(wave[0], wave[-1], _N_SHAPE_BIN + 1)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    spectra = library.observed(redshift, middle, None).spectra(np.arange(library.n_model))
+    known = np.isfinite(spectra).all(axis=0)
+    L = legendre.basis(legendre.normalized(middle, wave[0], wave[-1]), order)[:, known]
+    log_m = np.log(np.maximum(spectra[:, known], 1e-30 * np.nanmax(spectra)))
+    return np.asarray(log_m @ np.linalg.pinv(L))
+
+
+class _Layout(NamedTuple):
+    """How the results of a pixel are stacked along one axis."""
+
+    n_coef: int
+    n_wave: int
+    n_band: int
+
+    def parts(self) -> dict[str, tuple[slice, tuple[int, ...]]]:
+        """Position and shape of each result."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "coef": (self.n_coef,), "cov": (self.n_coef, self.n_coef), "model": (self.n_wave,),
+            "chi2": (), "n_band": (), "n_eff": (), "best": (),
+            "closure_before": (self.n_band,), "closure_after": (self.n_band,),
+        }  # fmt: skip
+        out, start = {}, 0
+        for name, shape in shapes.items():
+            stop = start + int(np.prod(shape, dtype=int))
+            out[name] = (slice(start, stop), shape)
+            start = stop
+        return out
+
+    @property
+    def size(self) -> int:
+        """Length of the stacked axis."""
+        return self.n_coef + self.n_coef**2 + self.n_wave + 4 + 2 * self.n_band
+
+
+def _correct(cube: xr.Dataset, reference: Delayed, layout: _Layout, block: int) -> da.Array:
+    """All results of all pixels, ``(layout.size, y, x)``: whole spectra, split in the sky."""
+    cube = cube.chunk({"wave": -1, "band": -1, "y": block, "x": block})
+    arrays: list[Any] = []
+    for name, index in (("photo_flux", "byx"), ("photo_err", "byx"), ("spec_flux", "wyx"),
+                        ("spec_err", "wyx"), ("spec_mask", "wyx")):  # fmt: skip
+        arrays += [cube[name].data, index]
+    corrected: da.Array = da.blockwise(
+        _correct_block, "ryx", *arrays, reference, None, layout, None,
+        new_axes={"r": layout.size}, concatenate=True, dtype=np.float32,
+        meta=np.empty((0, 0, 0), np.float32), token="match-spectra",
+    )  # fmt: skip
+    return corrected
+
+
+def _correct_block(
+    photo_flux: Any, photo_err: Any, flux: Any, err: Any, bad: Any, reference: Any, layout: _Layout
+) -> NDArray[np.float32]:
+    """Correct the pixels of a block that have both spectrum and photometry."""
+    out = np.full((layout.size, *flux.shape[1:]), np.nan, dtype=np.float32)
+    parts = layout.parts()
+    out[parts["best"][0]] = -1.0
+    out[parts["n_band"][0]] = 0.0
+    some = (~bad & np.isfinite(flux) & (err > 0)).any(axis=0)
+    some &= (np.isfinite(photo_flux) & (photo_err > 0)).any(axis=0)
+    if not some.any():
+        return out
+    with single_thread():
+        result = correct_pixels(
+            Pixels(*(a[:, some].T for a in (photo_flux, photo_err, flux, err, bad))), reference
+        )
+    for name, (where, _) in parts.items():
+        out[where, some] = getattr(result, name).reshape(int(some.sum()), -1).T
+    return out
+
+
+def _assemble(
+    cube: xr.Dataset, corrected: da.Array, layout: _Layout, wave: NDArray[np.float64]
+) -> xr.Dataset:
+    """The corrected cube with all that was found, as one dataset."""
+    part = {
+        name: corrected[where].reshape(*shape, *corrected.shape[1:]) if len(shape) == 2
+        else corrected[where][0] if shape == () else corrected[where]
+        for name, (where, shape) in layout.parts().items()
+    }  # fmt: skip
+    x = legendre.normalized(wave, wave[0], wave[-1])
+    factor = part["coef"].map_blocks(
+        legendre.evaluate, x, dtype=np.float32,
+        chunks=((wave.size,), *part["coef"].chunks[1:]), token="factor",
+    )  # fmt: skip
+    factor_err = part["cov"].map_blocks(
+        legendre.evaluate_err, x, dtype=np.float32, drop_axis=0,
+        chunks=((wave.size,), *part["cov"].chunks[2:]), token="factor-err",
+    )  # fmt: skip
+    cube_dims, map_dims = ("wave", "y", "x"), ("y", "x")
+    out = cube.assign(
+        corr_coef=(("order", *map_dims), part["coef"]),
+        corr_cov=(("order", "order_2", *map_dims), part["cov"]),
+        corr_factor=(cube_dims, factor),
+        corr_factor_err=(cube_dims, factor_err),
+        mod_flux=(cube_dims, part["model"]),
+        chi2=(map_dims, part["chi2"]),
+        n_band=(map_dims, part["n_band"].astype(np.int16)),
+        n_eff=(map_dims, part["n_eff"]),
+        model_index=(map_dims, part["best"].astype(np.int32)),
+        closure_before=(("band", *map_dims), part["closure_before"]),
+        closure_after=(("band", *map_dims), part["closure_after"]),
+    )
+    spectra = cube[["spec_flux", "spec_err", "spec_mask"]].chunk(
+        dict(zip(("wave", "y", "x"), factor.chunks, strict=True))
+    )
+    out["spec_flux"] = spectra["spec_flux"] * out["corr_factor"]
+    out["spec_err"] = spectra["spec_err"] * out["corr_factor"]
+    out["spec_mask"] = spectra["spec_mask"] | ~np.isfinite(out["corr_coef"].isel(order=0))
+    out["spec_mask"] = out["spec_mask"].transpose(*cube_dims)
+    return out
