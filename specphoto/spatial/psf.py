@@ -29,6 +29,9 @@ FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 _SAME = 0.005
 # Wings beyond this many sigma (6e-5 of a 2-D Gaussian) are cut and the kernel renormalised.
 _REACH = 4.4
+# A kernel made in Fourier space is cut to the square that holds all but this share of it: a
+# Moffat's wings are long, and renormalising them away would make the target too sharp.
+_WINGS = 3e-4
 
 
 @dataclass(frozen=True)
@@ -180,20 +183,23 @@ def _fourier_kernel(source: PSF, target: PSF, scale: float) -> NDArray[np.float6
     kernel = make_wiener_kernel(
         source.sample(scale, size), target.sample(scale, size), penalty="laplacian"
     )
-    reach = min(size // 2, int(np.ceil(2.5 * target.fwhm / scale)))
     middle = size // 2
+    axis = np.abs(np.arange(size) - middle)
+    ring = np.maximum(axis[:, None], axis[None, :])
+    held = np.cumsum(np.bincount(ring.ravel(), weights=np.abs(kernel).ravel()))
+    reach = int(np.searchsorted(held, (1.0 - _WINGS) * held[-1]))
     cut = slice(middle - reach, middle + reach + 1)
     trimmed = kernel[cut, cut]
     return np.asarray(trimmed / trimmed.sum())
 
 
 def _resample(image: NDArray[np.float64], zoom: float, size: int) -> NDArray[np.float64]:
-    """Image on pixels ``1 / zoom`` times as large, its centroid on the middle pixel, sum 1."""
+    """Image sampled at pixels ``1 / zoom`` times as large, centroid on the middle pixel, sum 1.
+
+    An image of a star is the PSF with its pixel in it, so it is sampled, not averaged again.
+    """
     centre = ndimage.center_of_mass(np.clip(image, 0.0, None))
     axis = (np.arange(size) - (size - 1) // 2) / zoom
-    if zoom < 1.0:
-        # average over the larger pixel before sampling it
-        image = ndimage.uniform_filter(image, size=1.0 / zoom if 1.0 / zoom >= 2 else 1)
     y, x = np.meshgrid(centre[0] + axis, centre[1] + axis, indexing="ij")
     out = ndimage.map_coordinates(image, [y, x], order=3, mode="constant")
     return np.asarray(out / out.sum())
