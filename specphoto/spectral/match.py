@@ -126,8 +126,9 @@ def match_spectral(
                    cube.attrs.get("name", "cube"))  # fmt: skip
     wave = np.asarray(cube["wave"].values, dtype=np.float64)
     lsf = cube["spec_lsf"].data if "spec_lsf" in cube else None
+    # a library on disk is opened by the task itself: names travel lighter than models
     reference = delayed(_prepare, pure=True)(
-        models, redshift, wave, lsf, filters, floor, order=order, line_window=line_window,
+        library, redshift, wave, lsf, filters, floor, order=order, line_window=line_window,
         anchor_error=np.inf if anchor_error is None else anchor_error,
     )  # fmt: skip
     layout = _Layout(order + 1, wave.size, len(bands))
@@ -207,12 +208,13 @@ def _floor(
 
 
 def _prepare(
-    library: Library, redshift: float, wave: NDArray[np.float64],
+    source: Any, redshift: float, wave: NDArray[np.float64],
     lsf: NDArray[np.floating] | None, filters: list[Filter], floor: NDArray[np.float64], *,
     order: int, line_window: float, anchor_error: float,
 ) -> Reference:  # fmt: skip
     """Bring the library to the galaxy: done once, by one task."""
     with single_thread():
+        library = _library(source)
         width = None if lsf is None else _spectral_width(np.asarray(lsf, dtype=np.float64))
         L = legendre.basis(legendre.normalized(wave, wave[0], wave[-1]), order)
         T, covered = photon_weights(wave, filters)
