@@ -175,22 +175,31 @@ def _wcs(scale: float, angle: float, crpix: tuple[float, float]) -> WCS:
 # the spectral match
 
 
-@pytest.mark.parametrize("chunks", [24, 5])
-def test_match_spectral__reproduces_peer(six_pixels, chunks):
+def test_match_spectral__reproduces_peer(six_pixels):
+    library = PEER / "library_reduced.hdf5"
+    _assert_corrected(specphoto.match_spectral(six_pixels, library=library, compat="pixedfit"))
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_match_spectral__any_blocks(six_pixels, scheduler):
     library = open_library(PEER / "library_reduced.hdf5")
-    cube = match_spectral_pixedfit(six_pixels, library, chunks=chunks).compute(scheduler="threads")
-    _assert_corrected(cube)
+    whole = match_spectral_pixedfit(six_pixels, library).compute(scheduler="synchronous")
+    parts = match_spectral_pixedfit(six_pixels, library, block=5).compute(scheduler=scheduler)
+    # products of matrices of other shapes may differ in the last bit
+    xr.testing.assert_allclose(whole, parts, rtol=1e-6)
+    _assert_corrected(parts)
 
 
 def test_match_spectral__whole_library(six_pixels, realdata):
-    library = open_library(realdata / "peer" / "library_200.hdf5")
-    cube = match_spectral_pixedfit(six_pixels, library).compute()
+    library = realdata / "peer" / "library_200.hdf5"
+    cube = specphoto.match_spectral(six_pixels, library=library, compat="pixedfit").compute()
     _assert_corrected(cube)
     best = cube["model_index"].values[cube["spec_region"].values]
     assert best.tolist() == [65, 154, 154, 154, 154, 10]
 
 
 def _assert_corrected(cube: xr.Dataset) -> None:
+    cube = cube.compute()
     file = "peer_corr_6pixels.fits.gz"
     assert_like(cube["corr_factor"].values, "CORR_FACTOR", file)
     assert_like(cube["spec_flux"].values, "SPEC_FLUX", file)
@@ -229,15 +238,36 @@ def test_match_spectral__pixel_without_photometry(six_pixels):
 
 
 def test_match_spectral__refusals(six_pixels):
-    library = open_library(PEER / "library_reduced.hdf5")
-    with pytest.raises(InputError, match=r"spectra that carry the factor already"):
-        match_spectral_pixedfit(six_pixels.assign_attrs(corrected=True), library)
+    options = {"library": open_library(PEER / "library_reduced.hdf5"), "compat": "pixedfit"}
+    with pytest.raises(InputError, match=r"found spec_flux that carries the factor"):
+        specphoto.match_spectral(six_pixels.assign_attrs(corrected=True), **options)
     bare = six_pixels.copy()
     bare.attrs = {k: v for k, v in six_pixels.attrs.items() if k != "redshift"}
-    with pytest.raises(InputError, match=r"expected a redshift, found none"):
-        match_spectral_pixedfit(bare, library)
+    with pytest.raises(InputError, match=r"expected a redshift"):
+        specphoto.match_spectral(bare, **options)
     with pytest.raises(InputError, match=r"channels away from the nebular lines, found none"):
-        match_spectral_pixedfit(six_pixels, library, del_wave_nebem=1e4)
+        specphoto.match_spectral(six_pixels, del_wave_nebem=1e4, **options)
+
+
+def test_files__as_the_peer_writes_them(ifs, photometry, kernel, tmp_path):
+    matched = specphoto.match_spatial(ifs, photometry, compat="pixedfit", kernel=kernel)
+    specphoto.write_fits(matched, tmp_path / "specphoto.fits", compat="pixedfit")
+    _assert_same_file(tmp_path / "specphoto.fits", PEER / "peer_specphoto.fits.gz")
+    corrected = specphoto.match_spectral(
+        specphoto.open_cube(PEER / "specphoto_6pixels.fits.gz"),
+        library=PEER / "library_reduced.hdf5", compat="pixedfit",
+    )  # fmt: skip
+    specphoto.write_fits(corrected, tmp_path / "corr.fits", compat="pixedfit")
+    _assert_same_file(tmp_path / "corr.fits", PEER / "peer_corr_6pixels.fits.gz")
+
+
+def _assert_same_file(ours: Path, theirs: Path) -> None:
+    with fits.open(ours) as a, fits.open(theirs) as b:
+        assert [hdu.name for hdu in a] == [hdu.name for hdu in b]
+        for hdu in b:
+            assert a[hdu.name].data.shape == hdu.data.shape
+            scale = np.ptp(hdu.data[hdu.data > -1e15])  # without the sentinel
+            np.testing.assert_allclose(a[hdu.name].data, hdu.data, rtol=1e-6, atol=1e-6 * scale)
 
 
 def test_photometry_weights__loop():

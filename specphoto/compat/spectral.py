@@ -34,25 +34,23 @@ def match_spectral_pixedfit(
     cube: xr.Dataset,
     library: Library,
     *,
-    redshift: float | None = None,
     del_wave_nebem: float = 10.0,
-    chunks: int = 24,
+    block: int = 24,
 ) -> xr.Dataset:
     """Spectral match as piXedfit v1.0 does it.
 
     Parameters
     ----------
     cube
-        A spectrophotometric cube that is not corrected yet.
+        A spectrophotometric cube with a redshift, not corrected yet (``match_spectral`` sees to
+        both).
     library
         Models, tabulated as piXedfit's or composed as ours. Their distance is a common factor
         that the fit absorbs, so no cosmology is asked for.
-    redshift
-        The cube's own by default.
     del_wave_nebem
         Half-width of the windows cut out around the nebular lines, observed frame, Angstrom.
-    chunks
-        Side of the blocks of pixels.
+    block
+        Pixels on a side of the blocks of a task.
 
     Returns
     -------
@@ -64,19 +62,16 @@ def match_spectral_pixedfit(
     Raises
     ------
     InputError
-        If a variable or the redshift is missing, or the cube is corrected already.
+        If a variable is missing, or no channel is away from the lines.
     """
     verb = 'match_spectral(compat="pixedfit")'
     validate(
         cube, "wave", "band", "photo_flux", "photo_err", "spec_flux", "spec_err", "spec_region",
         verb=verb,
     )  # fmt: skip
-    _refuse_corrected(cube, verb)
-    z = _redshift(cube, redshift, verb)
-    cube = pixedfit_photometry(cube).chunk({"band": -1, "wave": -1, "y": chunks, "x": chunks})
-    cube = annotate(cube, redshift=z, compat="pixedfit")
+    cube = pixedfit_photometry(cube).chunk({"band": -1, "wave": -1, "y": block, "x": block})
     wave = cube["wave"].values.astype(float)
-    clean = kernels.clean_channels(wave, z, _lines(), del_wave_nebem)
+    clean = kernels.clean_channels(wave, cube.attrs["redshift"], _lines(), del_wave_nebem)
     if not clean.any():
         raise InputError(
             verb, expected="channels away from the nebular lines", found="none",
@@ -100,7 +95,7 @@ def match_spectral_pixedfit(
     )  # fmt: skip
     factor = map_blocks(_factor_block, coef, dtype=float, chunks=model.chunks, x=x)
     out = _corrected(cube, best, model, coef, factor).assign_coords(mod_clean=("wave", clean))
-    out = annotate(out, corrected=True, corr_range=[lo, hi])
+    out = annotate(out, corrected=True, corr_range=[lo, hi], compat="pixedfit")
     return add_provenance(
         out, "match_spectral", compat="pixedfit", del_wave_nebem=float(del_wave_nebem)
     )
@@ -234,24 +229,6 @@ def _corrected(
     if "spec_mask" in out:
         out["spec_mask"] = out["spec_mask"] | ~np.isfinite(out["spec_flux"])
     return out
-
-
-def _redshift(cube: xr.Dataset, redshift: float | None, verb: str) -> float:
-    z = cube.attrs.get("redshift") if redshift is None else redshift
-    if z is None:
-        raise InputError(
-            f"{verb}: {cube.attrs.get('name', 'cube')}", expected="a redshift", found="none",
-            remedy="give it by the option redshift",
-        )  # fmt: skip
-    return float(z)
-
-
-def _refuse_corrected(cube: xr.Dataset, verb: str) -> None:
-    if cube.attrs.get("corrected"):
-        raise InputError(
-            f"{verb}: {cube.attrs.get('name', 'cube')}", expected="spectra not corrected yet",
-            found="spectra that carry the factor already", remedy="start from the spatial match",
-        )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
