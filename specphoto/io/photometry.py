@@ -78,7 +78,7 @@ def open_photometry(
     assumed: list[str] = []
     names = _bands(header, shape[0], file.path)
     curves = _curves(names, file.path)
-    scale = np.ones(len(names)) if compat else pixedfit_scale(names, curves="specphoto")
+    scale = np.ones(len(names)) if compat else pixedfit_scale(names)
     unit = _unit(header, file.path, assumed)
     cubes = _cubes(file, flux, unit, scale, _error_scale(err_scale, names))
     region = file.values("GALAXY_REGION") == 1
