@@ -62,6 +62,9 @@ def test_open_ifs__units_and_axes_of_other_writers(tmp_path: Path) -> None:
     metres = {"CUNIT3": "m", "CRVAL3": 4749.890625e-10, "CD3_3": 1.25e-10}
     ds = open_ifs(muse(tmp_path / "m.fits", **metres))
     np.testing.assert_allclose(ds["wave"], default["wave"], rtol=1e-12)
+    matrix = {"CD3_3": None, "CDELT3": 1.0, "PC3_3": 1.25}
+    ds = open_ifs(muse(tmp_path / "p.fits", **matrix))
+    np.testing.assert_array_equal(ds["wave"], default["wave"])
     vacuum = open_ifs(muse(tmp_path / "v.fits", CTYPE3="WAVE"))
     assert float(vacuum["wave"][0]) == 4749.890625
     assert vacuum.attrs["provenance"][0]["air_to_vacuum"] is None

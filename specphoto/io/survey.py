@@ -104,7 +104,9 @@ def spectral_axis(header: fits.Header, where: str) -> dict[str, Any]:
     InputError
         If its cards are missing or its unit is unknown.
     """
-    step = card([header], "CD3_3", "CDELT3", "PC3_3")
+    step = card([header], "CD3_3")
+    if step is None and card([header], "CDELT3") is not None:
+        step = header["CDELT3"] * header.get("PC3_3", 1.0)
     if card([header], "CRVAL3") is None or step is None:
         raise InputError(
             where, expected="a wavelength axis (cards CRVAL3 and CD3_3 or CDELT3)", found="none",
