@@ -17,11 +17,15 @@ from specphoto.simulate.muse import write_muse
 from specphoto.simulate.photometry import SimulatedPhotometry, write_photometry
 from specphoto.simulate.populations import population_library
 from specphoto.simulate.profile import Profile
+from specphoto.simulate.sky import make_sky
 from specphoto.simulate.truth import Component, Miscalibration, Patchwork, Rotation, Truth
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from specphoto.simulate.exposure import SimulatedCube
     from specphoto.simulate.pixels import PixelGrid
+    from specphoto.simulate.sky import LightCube
     from specphoto.simulate.truth import Family, Sight
 
 __all__ = ["SimulatedGalaxy", "galaxy", "patchwork", "simulate_galaxy"]
@@ -43,6 +47,22 @@ class SimulatedGalaxy:
     def truth(self) -> Sight:
         """What was simulated."""
         return self.cube.truth
+
+    def matched(self) -> LightCube:
+        """True spectra on the images' grid and PSF, at the cube's wavelengths and resolution.
+
+        What a perfect spatial and spectral match would give: no noise, no miscalibration, no
+        Galactic dust.
+        """
+        wave = self.cube.wave
+        psf = ((float(wave[wave.size // 2]), self.photometry.psf),)
+        return make_sky(self.truth).cube(self.photometry.pixels, psf, wave, self.cube.lsf)
+
+    def factor(self) -> NDArray[np.float64]:
+        """Injected factor P on the images' grid ``(n_wave, n_y, n_x)``."""
+        pixels, wave = self.photometry.pixels, self.cube.wave
+        span = (float(wave[0]), float(wave[-1]))
+        return self.truth.factor.factor(wave, east=pixels.offsets()[0], wave_range=span)
 
 
 def galaxy(
@@ -163,7 +183,7 @@ def simulate_galaxy(
     size
         Fibres of the MaNGA bundle (19, 37, 61, 91, 127), or spaxels on a side for MUSE.
     name
-        Stem of the file names; by default of survey and seed.
+        Part of the file names; by default ``sim`` and the seed.
     compress
         Cube as ``.fits.gz`` instead of ``.fits``.
     truth
@@ -187,7 +207,7 @@ def simulate_galaxy(
     --------
     >>> made = simulate_galaxy("sky", seed=3, size=19)  # doctest: +SKIP
     >>> made.cube.path.name, made.photometry.path.name  # doctest: +SKIP
-    ('manga-sim3-LOGCUBE.fits.gz', 'fluxmap_sim3.fits')
+    ('manga-sim3-LOGCUBE.fits.gz', 'fluxmap_manga-sim3.fits')
     """
     _check(survey, size)
     folder, label = Path(folder), name or f"sim{seed}"
@@ -202,7 +222,7 @@ def simulate_galaxy(
             "region": cube.observed,
         }  # fmt: skip
     photometry = write_photometry(
-        folder / f"fluxmap_{label}.fits", truth, **{**shared, **(photometry_options or {})}
+        folder / f"fluxmap_{survey}-{label}.fits", truth, **{**shared, **(photometry_options or {})}
     )
     return SimulatedGalaxy(cube, photometry)
 

@@ -13,6 +13,7 @@ from specphoto.io.survey import instrument
 from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.simulate.exposure import Exposure, Noise, SimulatedCube, Snr, expose, shifted
+from specphoto.simulate.manga_cards import linked, observations, primary_header
 from specphoto.simulate.noise import fibre_positions, shepard
 from specphoto.simulate.pixels import PixelGrid
 from specphoto.simulate.profile import FWHM_PER_SIGMA, Profile, Psf, image
@@ -35,7 +36,6 @@ SCALE = 0.5
 # spaxels on a side of the cubes of each bundle
 SIZE = {19: 34, 37: 44, 61: 54, 91: 64, 127: 74}
 _FIRST, _STEP, _N_WAVE = 3621.59598486, 1e-4, 4563
-_BUNIT = "1E-17 erg/s/cm^2/Angstrom/spaxel"
 _BANDS = "griz"
 _NOCOV, _LOWCOV, _DEADFIBER, _DONOTUSE = (1 << bit for bit in (0, 1, 2, 10))
 _FWHM = {"g": 2.54, "r": 2.50, "i": 2.47, "z": 2.45}
@@ -118,13 +118,16 @@ def write_manga(
         noise=noise, weights=weights, depth=depth,
     )  # fmt: skip
     bits = _bits(observed, low, positions, pixels, fibres, dead_fibre)
-    primary = _primary(truth, fibres, quality, psf)
+    primary = primary_header(
+        truth, fibres=fibres, quality=quality, fwhm=dict(zip(_BANDS, _by_band(psf), strict=True))
+    )
     with open_stream(path) as out:
         out.header_only(primary)
         celestial = pixels.header(truth.ra, truth.dec)
         cube = fits.Header([*primary.cards, *wave_cards.cards, *celestial.cards])
         images = _write_cubes(out, exposure, cube, bits, lsf, release, dead_channels)
-        _write_spectra(out, wave, lsf)
+        _write_spectra(out, wave, lsf, release)
+        out.table(observations(fibres))
         _write_images(out, images, celestial, pixels, psf)
         if release != "DR13":
             _write_correlation(out, exposure, pixels)
@@ -201,35 +204,6 @@ def _bits(
     return bits
 
 
-def _primary(truth: Sight, fibres: int, quality: int, psf: PsfCurve) -> fits.Header:
-    header = fits.Header()
-    header["VERSDRP3"] = ("v3_1_1", "MaNGA DRP Version (3d processing)")
-    header["BUNIT"] = (_BUNIT, "Specific intensity (per spaxel)")
-    header["MASKNAME"] = ("MANGA_DRP3PIXMASK", "Bits in sdssMaskbits.par used by mask extension")
-    header["TELESCOP"] = ("SDSS 2.5-M", "Sloan Digital Sky Survey")
-    header["INSTRUME"] = ("MaNGA", "SDSS-IV MaNGA IFU")
-    header["SRVYMODE"] = ("MaNGA dither", "Survey leading this observation and its mode")
-    header["OBJSYS"] = ("ICRS", "The TCC objSys")
-    header["EQUINOX"] = 2000.0
-    header["RADESYS"] = "FK5"
-    header["NEXP"] = (9, "Total number of exposures")
-    header["EXPTIME"] = (8100.0, "Total exposure time (seconds)")
-    header["IFURA"] = (truth.ra, "IFU R.A. (J2000 deg.)")
-    header["IFUDEC"] = (truth.dec, "IFU Dec. (J2000 deg.)")
-    header["OBJRA"] = (truth.ra, "Object R.A. (J2000 deg.)")
-    header["OBJDEC"] = (truth.dec, "Object Dec. (J2000 deg.)")
-    header["PLATEID"] = (9999, "Current plate")
-    header["IFUDSGN"] = (f"{fibres}01", "ifuDesign")
-    header["PLATEIFU"] = (f"9999-{fibres}01", "PLATEID-ifuDesign")
-    header["MANGAID"] = (f"1-{truth.seed}", "MaNGA ID number")
-    header["DRP3QUAL"] = (quality, "DRP-3d quality bitmask")
-    header["EBVGAL"] = (truth.ebv, "Galactic reddening E(B-V)")
-    header["SIMULATE"] = (True, "simulated: not observed by the survey")
-    for band, fwhm in zip(_BANDS, _by_band(psf), strict=True):
-        header[f"{band.upper()}FWHM"] = (fwhm, f"Reconstructed FWHM in {band}-band (arcsec)")
-    return header
-
-
 def _by_band(psf: PsfCurve) -> list[float]:
     return [p.fwhm for _, p in (psf if len(psf) > 1 else psf * len(_BANDS))]
 
@@ -266,12 +240,12 @@ def _write_cubes(
 
     ivar = np.where(dead, 0.0, 1.0 / exposure.sigma_wave**2)
     flags = (np.where(dead[a:b, None, None], bits | _DONOTUSE, bits) for a, b in exposure.blocks())
-    out.image("FLUX", flux(), shape=shape, dtype="f4", header=_linked(header, "DATA"))
+    out.image("FLUX", flux(), shape=shape, dtype="f4", header=linked(header, "DATA"))
     out.image(
         "IVAR", separable(ivar, ivar_map), shape=shape, dtype="f4",
-        header=_linked(header, "ERROR"),
+        header=linked(header, "ERROR"),
     )  # fmt: skip
-    out.image("MASK", flags, shape=shape, dtype="i4", header=_linked(header, "QUALITY"))
+    out.image("MASK", flags, shape=shape, dtype="i4", header=linked(header, "QUALITY"))
     if release != "DR13":
         post, pre = ("LSFPOST", "LSFPRE") if release == "DR17" else ("DISP", "PREDISP")
         before = np.sqrt(lsf**2 - np.gradient(wave) ** 2 / 12.0)
@@ -280,25 +254,14 @@ def _write_cubes(
     return images
 
 
-def _linked(header: fits.Header, kind: str) -> fits.Header:
-    out = header.copy()
-    out["HDUCLASS"] = ("SDSS", "SDSS format class")
-    out["HDUCLAS1"] = "CUBE"
-    out["HDUCLAS2"] = kind
-    for key, name, own in (
-        ("SCIDATA", "FLUX", "DATA"), ("ERRDATA", "IVAR", "ERROR"), ("QUALDATA", "MASK", "QUALITY"),
-    ):  # fmt: skip
-        if kind != own:
-            out[key] = name
-    return out
-
-
-def _write_spectra(out: FitsStream, wave: NDArray[np.float64], lsf: NDArray[np.float64]) -> None:
+def _write_spectra(
+    out: FitsStream, wave: NDArray[np.float64], lsf: NDArray[np.float64], release: Release
+) -> None:
     resolution = wave / (lsf * FWHM_PER_SIGMA)
-    for name, values in (
-        ("WAVE", wave), ("SPECRES", resolution), ("SPECRESD", 0.01 * resolution),
-    ):  # fmt: skip
-        out.image(name, values, shape=values.shape, dtype="f8")
+    out.image("WAVE", wave, shape=wave.shape, dtype="f8")
+    for prefix in ("",) if release == "DR13" else ("", "PRE"):
+        for suffix, values in (("", resolution), ("D", 0.01 * resolution)):
+            out.image(f"{prefix}SPECRES{suffix}", values, shape=wave.shape, dtype="f8")
 
 
 def _write_images(
