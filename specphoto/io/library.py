@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
+from scipy.interpolate import interp1d
 
 from specphoto.errors import InputError
 from specphoto.spectral.library import CompositeLibrary, Nebular, SSPGrid, TabulatedLibrary
@@ -38,30 +40,51 @@ def default_grid(*, log_u: float = -3.0) -> SSPGrid:
     Parameters
     ----------
     log_u
-        Ionisation parameter of the nebular emission; the nearest of the file's.
+        Ionisation parameter of the nebular emission: -3.5, -3, -2.5 or -2.
+
+    Raises
+    ------
+    InputError
+        If the file does not have this ionisation parameter.
     """
-    raw = files("specphoto") / "data" / _DEFAULT
-    content = raw.read_bytes()
+    content = (files("specphoto") / "data" / _DEFAULT).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    path = Path(str(raw))
-    with h5py.File(path) as file:
-        log_flux = np.cumsum(file["log_flux"][:], axis=1, dtype=np.int32)
-        flux = np.power(10.0, log_flux * float(file.attrs["log_step"])).astype(np.float32)
-        wave = file["wave"][:]
-        nebular = _read_nebular(file, wave, log_u) if "nebular" in file else None
+    with h5py.File(BytesIO(content)) as file:
+        step = float(file.attrs["log_step"])
         return SSPGrid(
-            wave=wave,
+            wave=file["wave"][:],
             age=file["age"][:],
             metallicity=file["metallicity"][:],
-            flux=flux,
+            flux=_decode(file["log_flux"][:], step),
             fwhm=file["fwhm"][:].astype(np.float64),
-            nebular=nebular,
-            identity=f"{path.stem} sha256:{digest[:16]}",
+            nebular=_read_nebular(file["nebular"], file["wave"][:], step, log_u),
+            identity=f"{Path(_DEFAULT).stem} sha256:{digest[:16]}",
         )
 
 
-def _read_nebular(file: h5py.File, wave: NDArray[np.float64], log_u: float) -> Nebular:
-    raise NotImplementedError
+def _decode(steps: NDArray[np.int32], step: float) -> NDArray[np.float32]:
+    """Flux from what the file holds: differences along age of log10(flux), in steps."""
+    log_flux = np.cumsum(steps, axis=-2, dtype=np.int32).astype(np.float32) * np.float32(step)
+    return np.asarray(np.power(np.float32(10.0), log_flux))
+
+
+def _read_nebular(
+    group: h5py.Group, wave: NDArray[np.float64], step: float, log_u: float
+) -> Nebular:
+    known = group["log_u"][:]
+    if log_u not in known:
+        raise InputError(
+            "log_u", expected="one of " + ", ".join(f"{u:g}" for u in known),
+            found=f"{log_u:g}", remedy="choose the nearest",
+        )  # fmt: skip
+    u = int(np.flatnonzero(known == log_u)[0])
+    coarse = _decode(group["log_continuum"][u], step)
+    return Nebular(
+        continuum=interp1d(wave[group["wave_index"][:]], coarse)(wave).astype(np.float32),
+        line_wave=group["line_wave"][:],
+        line=10.0 ** group["log_line"][u].astype(np.float64),
+        identity=f"log U = {log_u:g}",
+    )
 
 
 def default_library(
@@ -76,7 +99,12 @@ def default_library(
     nebular
         Whether the gas round young stars shines.
     log_u
-        Its ionisation parameter.
+        Its ionisation parameter; see :func:`default_grid`.
+
+    Raises
+    ------
+    InputError
+        If the file does not have this ionisation parameter.
     """
     return CompositeLibrary(default_grid(log_u=log_u), sample_parameters(n_model), nebular=nebular)
 
@@ -103,7 +131,7 @@ def open_library(path: str | PathLike[str]) -> TabulatedLibrary:
     try:
         with h5py.File(name) as file:
             return _read_pixedfit(file, name)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -118,6 +146,9 @@ def _read_pixedfit(file: h5py.File, path: Path) -> TabulatedLibrary:
     group = file["mod"]
     spec, count = group["spec"], int(group.attrs["nmodels"])
     wave = spec["wave"][:].astype(np.float64)
+    if wave.ndim != 1 or wave.size < 2 or not np.all(np.diff(wave) > 0):
+        msg = "wavelengths in mod/spec/wave that do not increase"
+        raise ValueError(msg)
     flux = np.empty((count, wave.size), np.float32)
     for i in range(count):
         spec[f"f{i}"].read_direct(flux, dest_sel=np.s_[i])

@@ -108,7 +108,8 @@ class CompositeLibrary:
         self.grid = grid
         self.parameters = parameters
         self.nebular = grid.nebular if nebular else None
-        self.identity = f"{grid.identity}; {len(parameters)} composites; nebular={nebular}"
+        gas = f"nebular {self.nebular.identity}" if self.nebular else "no nebular emission"
+        self.identity = f"{grid.identity}; {len(parameters)} composites; {gas}"
         self._mixer = Mixer(grid.age, grid.metallicity)
 
     @property

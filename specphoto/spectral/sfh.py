@@ -16,7 +16,7 @@ __all__ = ["BIRTH_CLOUD_AGE", "age_weights", "metallicity_weights", "star_format
 BIRTH_CLOUD_AGE = 1.0e7  # yr: younger stars are still in the clouds they were born in
 
 # Gauss-Legendre points inside each age interval, on [0, 1]
-_POINTS, _SHARES = np.polynomial.legendre.leggauss(4)
+_POINTS, _SHARES = np.polynomial.legendre.leggauss(6)
 _POINTS, _SHARES = 0.5 * (_POINTS + 1.0), 0.5 * _SHARES
 
 # Models worked on at a time: the arrays (model, interval, point) then stay in cache.
@@ -70,7 +70,8 @@ def age_weights(
     Spectra between nodes are linear in age, so that a composite is
     :math:`\sum_i W_i f_i` with :math:`W_i = \int \psi(t)\, h_i(t)\, dt` for hat functions
     :math:`h_i` and a star formation rate :math:`\psi` at look-back time :math:`t` that
-    integrates to one solar mass; four Gauss-Legendre points per interval.
+    integrates to one solar mass; six Gauss-Legendre points per interval (1 model in 100,
+    with a burst far shorter than the intervals, is off by more than 0.05 %).
 
     Parameters
     ----------

@@ -31,11 +31,14 @@ class Nebular:
         Vacuum wavelengths of the lines, Angstrom, shape ``(n_line,)``.
     line
         Luminosities, L_sun per solar mass formed, shape ``(n_met, n_young, n_line)``.
+    identity
+        What sets these apart, for the provenance.
     """
 
     continuum: NDArray[np.float32]
     line_wave: NDArray[np.float64]
     line: NDArray[np.float64]
+    identity: str = "unnamed gas"
 
 
 @dataclass(frozen=True, eq=False)
