@@ -191,6 +191,15 @@ def test_observed__small_and_same_after_pickling_and_in_threads(library):
             np.testing.assert_array_equal(found, expected)
 
 
+def test_composite__pickles_without_what_it_can_compute(filters):
+    library = default_library(50)
+    before = len(pickle.dumps(library))
+    flux = library.photometry(0.03, filters)
+    content = pickle.dumps(library)
+    assert len(content) == before
+    np.testing.assert_array_equal(pickle.loads(content).photometry(0.03, filters), flux)
+
+
 def test_tabulated__agrees_with_the_composites_it_is_a_table_of(library, filters):
     grid = library.grid
     numbers = [4, 30, 99]

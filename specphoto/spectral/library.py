@@ -112,6 +112,10 @@ class CompositeLibrary:
         self.identity = f"{grid.identity}; {len(parameters)} composites; {gas}"
         self._mixer = Mixer(grid.age, grid.metallicity)
 
+    def __getstate__(self) -> dict[str, object]:
+        # what is computed from the rest is not worth sending to workers
+        return {k: v for k, v in vars(self).items() if k not in ("_weights", "_basis")}
+
     @property
     def n_model(self) -> int:
         """Number of models."""
