@@ -126,15 +126,14 @@ def _fit_block(
 ) -> None:  # fmt: skip
     scale = (data * weight) @ m
     denominator = weight @ m2
-    ok = denominator[:, 0] > 0
     np.divide(scale, denominator, out=scale, where=denominator > 0)
     # chi2 relative to no model at all; a model cannot have a negative amplitude
     delta = -(scale * scale * denominator)
     delta[~(scale > 0)] = np.inf
     index = np.argmin(delta, axis=1)
     each = np.arange(index.size)
-    lowest = delta[each, index]
-    ok &= np.isfinite(lowest)
+    lowest, best_scale = delta[each, index], scale[each, index]
+    ok = np.isfinite(lowest)
     if not ok.any():
         return
     delta -= np.where(ok, lowest, 0.0)[:, None]
@@ -144,7 +143,7 @@ def _fit_block(
     p /= np.where(total > 0, total, 1.0)[:, None]
     mean, cov = _shape_moments(p, scale, moments)
     view.put(
-        ok, best=index, scale=scale[each, index],
+        ok, best=index, scale=best_scale,
         chi2=(data * data * weight).sum(axis=1) + lowest,
         n_eff=1.0 / np.maximum(np.einsum("pm,pm->p", p, p), 1e-300),
         shape_mean=mean, shape_cov=cov,
