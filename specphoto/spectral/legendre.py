@@ -114,7 +114,7 @@ def fit_factor(
     flux, variance
         Spectra and their variances, ``(n_pixel, n_wave)``.
     good
-        Clean continuum channels, ``(n_pixel, n_wave)``.
+        Clean continuum channels, ``(n_pixel, n_wave)``; what others hold is not read.
     model
         Reference models on the same scale as the spectra should have, ``(n_pixel, n_wave)``.
     L
@@ -130,8 +130,9 @@ def fit_factor(
     """
     n_coef = L.shape[0]
     m = np.where(good, model, 0.0)
-    u = np.where(good, 1.0 / (variance + (template_error * m) ** 2), 0.0)
     f = np.where(good, flux, 0.0)
+    noise = np.where(good, variance, 1.0)
+    u = np.where(good, 1.0 / (noise + (template_error * m) ** 2), 0.0)
     products = (L[:, None] * L[None, :]).reshape(n_coef * n_coef, -1).T
     um = u * m
     normal = ((um * f) @ products).reshape(-1, n_coef, n_coef)
@@ -140,8 +141,7 @@ def fit_factor(
     inverse = _inverse(normal, enough)
     coef = np.einsum("pkl,pl->pk", inverse, right)
     factor = coef @ L
-    noise = np.where(good, variance, 0.0) * (um * factor) ** 2
-    middle = (noise @ products).reshape(-1, n_coef, n_coef)
+    middle = ((noise * (um * factor) ** 2) @ products).reshape(-1, n_coef, n_coef)
     cov = np.einsum("pij,pjk,plk->pil", inverse, middle, inverse)
     known = enough & _informative(coef, cov, factor)
     coef[~known] = np.nan
