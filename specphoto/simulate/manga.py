@@ -243,9 +243,9 @@ def _write_cubes(
     out.image("FLUX", flux(), shape=shape, dtype="f4", header=linked(header, "DATA"))
     out.image(
         "IVAR", separable(ivar, ivar_map), shape=shape, dtype="f4",
-        header=linked(header, "ERROR"),
+        header=linked(fits.Header(), "ERROR"),
     )  # fmt: skip
-    out.image("MASK", flags, shape=shape, dtype="i4", header=linked(header, "QUALITY"))
+    out.image("MASK", flags, shape=shape, dtype="i4", header=linked(fits.Header(), "QUALITY"))
     if release != "DR13":
         post, pre = ("LSFPOST", "LSFPRE") if release == "DR17" else ("DISP", "PREDISP")
         before = np.sqrt(lsf**2 - np.gradient(wave) ** 2 / 12.0)
@@ -282,7 +282,7 @@ def _write_images(
         out.image(f"{band.upper()}IMG", plane, shape=pixels.shape, dtype="f4", header=header)
     for band, fwhm in zip(_BANDS, _by_band(psf), strict=True):
         header = celestial.copy()
-        header[f"{band.upper()}FWHM"] = fwhm
+        header["BUNIT"], header[f"{band.upper()}FWHM"] = "nanomaggies/pixel", fwhm
         plane = image(Profile(shape="point"), Psf(fwhm), pixels)
         out.image(f"{band.upper()}PSF", plane, shape=pixels.shape, dtype="f4", header=header)
 

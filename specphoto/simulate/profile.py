@@ -93,7 +93,7 @@ def _sersic_expansion(index: float) -> tuple[NDArray[np.float64], NDArray[np.flo
     """Gaussians of a Sersic profile with half-light radius 1, out to 8 of them."""
     b = float(gammaincinv(2.0 * index, 0.5))
     radius = np.geomspace(0.02, 8.0, 200)
-    sigma = np.geomspace(0.02, 4.0, 13)
+    sigma = np.geomspace(0.03, 4.0, 9)
     return _expand(radius, np.exp(-b * (radius ** (1.0 / index) - 1.0)), sigma)
 
 
@@ -102,7 +102,7 @@ def _moffat_expansion(beta: float) -> tuple[NDArray[np.float64], NDArray[np.floa
     """Gaussians of a Moffat profile with FWHM 1, out to 12 of them."""
     alpha = 0.5 / np.sqrt(2.0 ** (1.0 / beta) - 1.0)
     radius = np.geomspace(0.02, 12.0, 300)
-    sigma = np.geomspace(0.2, 8.0, 13)
+    sigma = np.geomspace(0.25, 8.0, 9)
     return _expand(radius, (1.0 + (radius / alpha) ** 2) ** -beta, sigma)
 
 

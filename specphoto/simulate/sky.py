@@ -145,7 +145,10 @@ class GalaxySky:
         self._scale = flux / (_known(raw) @ weights)[:, 0]
         self._continuum = _known(raw) * self._scale[:, None]
         stretch = 1.0 + truth.redshift
-        level = np.array([np.interp(6564.61 * stretch, self.wide, c) for c in self._continuum])
+        # the continuum on either side of the line, beyond the stars' absorption
+        rest = self.wide / stretch
+        beside = ((rest > 6500.0) & (rest < 6535.0)) | ((rest > 6600.0) & (rest < 6640.0))
+        level = self._continuum[:, beside].mean(axis=1)
         self._halpha = level * stretch * np.array([c.halpha for c in truth.components])
 
     def spectra(self, wave: NDArray[np.float64], lsf: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -95,7 +95,7 @@ class FitsStream:
         else:
             cards += [("PCOUNT", 0, "number of parameters"), ("GCOUNT", 1, "number of groups")]
         out = fits.Header(cards)
-        out.extend(header, strip=True, update=True)
+        out.extend(header, strip=False, update=True)
         if name is not None:
             out["EXTNAME"] = (name, "extension name")
         self._handle.write(out.tostring().encode("ascii"))
