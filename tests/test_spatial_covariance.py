@@ -45,7 +45,7 @@ def test_correlation_stencil__is_the_gaussian_with_a_cutoff():
     np.testing.assert_array_equal(correlation_stencil(0.0, 0.0), [[1.0]])
 
 
-def test_variance_ratio__is_aT_C_a():
+def test_variance_ratio__is_the_quadratic_form_written_out():
     op = operator()
     rng = np.random.default_rng(1)
     good = rng.random(op.shape_in) > 0.2

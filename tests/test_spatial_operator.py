@@ -1,4 +1,4 @@
-"""The operator against convolution and reprojection done one after the other, and its invariants."""
+"""The operator against convolution and reprojection one after the other, and its invariants."""
 
 from __future__ import annotations
 

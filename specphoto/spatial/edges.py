@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from specphoto.spatial.operator import Operator
 
-__all__ = ["Sky", "band_weights", "compensation", "sky_from_images"]
+__all__ = ["Sky", "at_limit", "band_weights", "compensation", "sky_from_images"]
 
 # The compensation never changes the plain c-normalised flux by more than this factor.
 _LARGEST = 3.0
@@ -35,10 +35,10 @@ class Sky(NamedTuple):
     """The images as the operator sees them, per band.
 
     ``inner`` is surface brightness on the input grid, ``(n_band, n_in)``; ``full`` the same sky
-    through the whole operator, ``(n_band, n_row)``. ``smooth_inner`` and ``smooth_full`` are the
-    same for the images blurred once more by the kernel: how much the compensation changes tells
-    how much it depends on the images being blunter than the cube. ``rel_err`` is the images'
-    relative error at each row, ``(n_band, n_row)``.
+    through the whole operator, ``(n_band, n_row)``. ``smooth_inner`` and ``smooth_full``, with
+    one more axis in front, are the same for the images blurred once and twice more by the kernel:
+    how much the compensation changes tells how much it depends on the images being blunter than
+    the cube. ``rel_err`` is the images' relative error at each row, ``(n_band, n_row)``.
     """
 
     inner: NDArray[np.float32]
@@ -54,6 +54,7 @@ def sky_from_images(
     error: NDArray[np.float64],
     x: NDArray[np.float64],
     y: NDArray[np.float64],
+    box: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> Sky:
     """Images on the output grid as a sky on the padded input grid.
 
@@ -66,23 +67,26 @@ def sky_from_images(
         filled from its neighbours.
     x, y
         Output pixel coordinates of the padded input grid's pixel centres.
+    box
+        Part of the images' frame that is the operator's output frame.
 
     Returns
     -------
     Sky
     """
     pad, (n_y, n_x) = operator.pad, operator.shape_in
-    inner = (slice(None), slice(pad, pad + n_y), slice(pad, pad + n_x))
+    inner = (..., slice(pad, pad + n_y), slice(pad, pad + n_x))
     sky = np.stack([_interpolate(_fill(plane), x, y) for plane in image])
-    smooth = np.stack([_blur(plane, operator.kernel) for plane in sky])
-    flux = image.reshape(image.shape[0], -1)[:, operator.row]
-    sigma = error.reshape(image.shape[0], -1)[:, operator.row]
+    once = np.stack([_blur(plane, operator.kernel) for plane in sky])
+    twice = np.stack([_blur(plane, operator.kernel) for plane in once])
+    smooth = np.stack([once, twice])
+    flux, sigma = (a[:, *box].reshape(image.shape[0], -1)[:, operator.row] for a in (image, error))
     with np.errstate(divide="ignore", invalid="ignore"):
         rel_err = np.where(flux > 0, sigma / flux, np.inf)
     return Sky(
-        inner=sky[inner].reshape(sky.shape[0], -1).astype(np.float32),
+        inner=sky[inner].reshape(*sky.shape[:-2], -1).astype(np.float32),
         full=full_light(operator, sky).astype(np.float32),
-        smooth_inner=smooth[inner].reshape(sky.shape[0], -1).astype(np.float32),
+        smooth_inner=smooth[inner].reshape(*smooth.shape[:-2], -1).astype(np.float32),
         smooth_full=full_light(operator, smooth).astype(np.float32),
         rel_err=np.where(np.isfinite(rel_err), rel_err, 1.0).astype(np.float32),
     )
@@ -165,3 +169,9 @@ def compensation(
     lit = (seen > 0) & (whole > 0)
     g = np.where(lit, whole / np.where(lit, seen, 1.0), plain)
     return np.asarray(np.clip(g, plain / _LARGEST, plain * _LARGEST), dtype=np.float32)
+
+
+def at_limit(g: NDArray[np.float32], plain: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where the compensation stands at its limit, so that it is a bound and not an estimate."""
+    change = g / plain
+    return np.asarray((change > 0.999 * _LARGEST) | (change < 1.001 / _LARGEST))

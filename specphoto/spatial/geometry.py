@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
     from numpy.typing import NDArray
 
-__all__ = ["PixelFrame", "corners_on", "positions_on"]
+__all__ = ["PixelFrame", "corners_on", "positions_on", "reached"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,39 @@ def positions_on(
     y = np.arange(-pad, source.shape[0] + pad) + source.first_y
     grid_x, grid_y = np.meshgrid(x.astype(float), y.astype(float))
     return _transform(grid_x, grid_y, source.wcs, output)
+
+
+def reached(
+    corner_x: NDArray[np.float64],
+    corner_y: NDArray[np.float64],
+    shape: tuple[int, int],
+    reach: int,
+) -> tuple[slice, slice]:
+    """Smallest box of output pixels that holds all within ``reach`` pixels of the source grid.
+
+    Parameters
+    ----------
+    corner_x, corner_y
+        From :func:`corners_on`.
+    shape
+        ``(n_y, n_x)`` of the source.
+    reach
+        In source pixels.
+
+    Returns
+    -------
+    tuple of slice
+        ``(y, x)``; at least one pixel.
+    """
+    near = np.ones((corner_x.shape[0] - 1, corner_x.shape[1] - 1), dtype=bool)
+    for corner, size in ((corner_x, shape[1]), (corner_y, shape[0])):
+        around = np.stack([corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1]])
+        # comparisons with NaN are False: pixels off the sky are not near
+        near &= (around.max(axis=0) > -0.5 - reach) & (around.min(axis=0) < size - 0.5 + reach)
+    y, x = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+    if y.size == 0:
+        return slice(0, 1), slice(0, 1)
+    return slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
 
 
 def _transform(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -24,7 +24,7 @@ from specphoto.errors import InputError
 from specphoto.photometry.galactic import LAW, band_factors, channel_factors, common_ebv
 from specphoto.spatial import edges, plane
 from specphoto.spatial.covariance import correlation_stencil
-from specphoto.spatial.geometry import PixelFrame, corners_on, positions_on
+from specphoto.spatial.geometry import PixelFrame, corners_on, positions_on, reached
 from specphoto.spatial.operator import build_operator, operator_pad
 from specphoto.spatial.psf import PSF, matching_kernel
 
@@ -116,16 +116,19 @@ def match_spatial(
         kernel = _kernel(ifs, target, source_psf, target_psf)
     ebv = common_ebv(ifs.attrs, images.attrs if images is not None else {}, ebv)
     geometry = _geometry(source, output, kernel, ifs)
-    operator = delayed(_built, pure=True)(*geometry["corners"], source.shape, kernel, min_coverage)
+    operator = delayed(_built, pure=True)(*geometry.corners, source.shape, kernel, min_coverage)
     sky, band_wave = _sky(operator, images if compensate else None, ifs, geometry)
     stencil = _stencil(correlation or ifs.attrs.get("correlation", {}))
-    ifs = _in_blocks(ifs, output.shape)
-    node_wave, nodes = _nodes(ifs, operator, stencil, sky, band_wave, output.shape)
+    ifs = _in_blocks(ifs, geometry.shape)
+    node_wave, nodes = _nodes(ifs, operator, stencil, sky, band_wave, geometry.shape)
     planes = _planes(ifs, operator, nodes, node_wave, sky, band_wave, min_coverage)
+    planes, nodes = (_framed(a, geometry.box, output.shape) for a in (planes, nodes))
     out = _assemble(ifs, images, planes, nodes, output, ebv)
-    out["spec_region"] = _region(out, compensated=band_wave.size > 0, max_bias=max_bias)
+    largest = max_bias if band_wave.size > 0 else None
+    out["spec_region"] = _region(out, max_bias=largest, min_coverage=min_coverage)
     if coverage == "cube":
-        out["coverage"] = (("wave", "y", "x"), planes[plane.PLANE_FIELDS.index("coverage")])
+        layer = planes[plane.PLANE_FIELDS.index("coverage")]
+        out["coverage"] = (("wave", "y", "x"), da.nan_to_num(layer))
     options = {
         "correlation": correlation or ifs.attrs.get("correlation"), "ebv": ebv, "law": LAW,
         "compensate": band_wave.size > 0, "max_bias": max_bias, "min_coverage": min_coverage,
@@ -189,9 +192,27 @@ def _psf(option: PSF | float | None, stated: Any, wave: float, name: str) -> PSF
     return PSF("gaussian", float(given))
 
 
+class _Geometry(NamedTuple):
+    """Where things are, as arrays.
+
+    ``box`` is the part of the output frame that the cube can reach; ``corners`` are those of its
+    pixels on the input grid; ``positions`` the padded input grid on the whole output frame.
+    """
+
+    box: tuple[slice, slice]
+    corners: tuple[NDArray[np.float64], NDArray[np.float64]]
+    positions: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n_y, n_x)`` of the box."""
+        n_y, n_x = (s.stop - s.start for s in self.box)
+        return (n_y, n_x)
+
+
 def _geometry(
     source: PixelFrame, output: PixelFrame, kernel: NDArray[np.float64], ifs: xr.Dataset
-) -> dict[str, Any]:
+) -> _Geometry:
     """All that the tasks need to know of the sky, as arrays."""
     corner_x, corner_y = corners_on(output, source)
     inside = (np.abs(corner_x / source.shape[1] - 0.5) < 0.5) & (
@@ -211,8 +232,11 @@ def _geometry(
             found=f"no overlap, centres {centre[0].separation(centre[1]).arcsec:.4g} arcsec apart",
             remedy="check that both files are of one galaxy and that their WCS are right",
         )  # fmt: skip
-    pad = operator_pad(corner_x, corner_y, source.shape, kernel)
-    return {"corners": (corner_x, corner_y), "positions": positions_on(source, output, pad)}
+    box = reached(corner_x, corner_y, source.shape, max(kernel.shape) // 2)
+    around = tuple(slice(s.start, s.stop + 1) for s in box)
+    corners = (corner_x[around], corner_y[around])
+    pad = operator_pad(*corners, source.shape, kernel)
+    return _Geometry(box, corners, positions_on(source, output, pad))
 
 
 def _built(*args: Any) -> Any:
@@ -221,7 +245,7 @@ def _built(*args: Any) -> Any:
 
 
 def _sky(
-    operator: Delayed, images: xr.Dataset | None, ifs: xr.Dataset, geometry: dict[str, Any]
+    operator: Delayed, images: xr.Dataset | None, ifs: xr.Dataset, geometry: _Geometry
 ) -> tuple[Delayed | None, NDArray[np.float64]]:
     """Images in the cube's range as one delayed :class:`~specphoto.spatial.edges.Sky`."""
     if images is None:
@@ -231,7 +255,9 @@ def _sky(
     if near.size == 0:
         near = np.array([int(np.argmin(np.abs(pivot - np.median(wave))))])
     image, error = (images[v].isel(band=near).data for v in ("photo_flux", "photo_err"))
-    sky = delayed(edges.sky_from_images, pure=True)(operator, image, error, *geometry["positions"])
+    sky = delayed(edges.sky_from_images, pure=True)(
+        operator, image, error, *geometry.positions, geometry.box
+    )
     return sky, pivot[near]
 
 
@@ -316,6 +342,18 @@ def _planes_of_block(
         )  # fmt: skip
 
 
+def _framed(array: da.Array, box: tuple[slice, slice], shape: tuple[int, int]) -> da.Array:
+    """Put a box into the output frame; beyond the cube's reach all is unknown.
+
+    The box stays a chunk of its own: the stages that follow move only what holds data.
+    """
+    width = [(s.start, n - s.stop) for s, n in zip(box, shape, strict=True)]
+    padded: da.Array = da.pad(
+        array, [(0, 0)] * (array.ndim - 2) + width, mode="constant", constant_values=np.nan
+    )
+    return padded
+
+
 def _assemble(
     ifs: xr.Dataset, images: xr.Dataset | None, planes: da.Array, nodes: da.Array,
     output: PixelFrame, ebv: float | None,
@@ -328,7 +366,8 @@ def _assemble(
         {
             "spec_flux": (cube, planes[0] * dust),
             "spec_err": (cube, planes[1] * dust),
-            "spec_mask": (cube, planes[2] > 0.5),
+            # NaN beyond the reach of the cube is bad too
+            "spec_mask": (cube, ~(planes[2] < 0.5)),
         },
         coords={
             "wave": ifs["wave"],
@@ -368,11 +407,12 @@ def _mean_lsf(ifs: xr.Dataset) -> xr.DataArray:
     return lsf.where(good).mean(("y", "x")).astype(np.float32)
 
 
-def _region(ds: xr.Dataset, *, compensated: bool, max_bias: float) -> xr.DataArray:
+def _region(ds: xr.Dataset, *, max_bias: float | None, min_coverage: float) -> xr.DataArray:
     """Pixels with a trustworthy spectrum, inside the galaxy where the images say where that is."""
-    trusted = (
-        ds["edge_bias"] < max_bias if compensated else ds["coverage"] >= _COVERAGE_WITHOUT_IMAGES
-    )
+    if max_bias is None:
+        trusted = ds["coverage"] >= max(_COVERAGE_WITHOUT_IMAGES, min_coverage)
+    else:
+        trusted = (ds["edge_bias"] < max_bias) & (ds["coverage"] >= min_coverage)
     return trusted & ds["photo_region"] if "photo_region" in ds else trusted
 
 

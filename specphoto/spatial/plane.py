@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specphoto.spatial.covariance import variance_ratio
-from specphoto.spatial.edges import band_weights, compensation
+from specphoto.spatial.edges import at_limit, band_weights, compensation
 from specphoto.spatial.operator import apply
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ NODE_FIELDS = ("ratio", "coverage", "edge_factor", "edge_extrapolation", "edge_b
 #: Layers of :func:`match_planes`'s result; ``bad`` is 1 where the value must not be used.
 PLANE_FIELDS = ("flux", "err", "bad", "coverage")
 
-# The images are blunter than the cube, so their compensation falls short. Blurring them once more
-# by the matching kernel changes it by about as much as is missing; that change is extrapolated,
-# and about a third of it is what stays wrong (3-arcsec disc, 19- and 127-fibre bundles).
+# The images are blunter than the cube, so their compensation falls short. Blurring them once and
+# twice more by the matching kernel is one and two equal steps further away; the compensation is
+# extrapolated one step back with both. What stays wrong is at most about a third of the first
+# change (discs of 1.5 to 4 arcsec, 19- and 127-fibre bundles; three times as much where the
+# galaxy's centre lies on the bundle's edge).
 _LEFT_AFTER_EXTRAPOLATION = 1.0 / 3.0
 
 
@@ -71,7 +73,10 @@ def match_node(
     ratio = variance_ratio(operator, usual, sigma, stencil)
     zeros = np.zeros((1, *operator.shape_in), dtype=np.float32)
     weight = apply(operator, zeros, zeros, usual[None]).weight
-    coverage = (weight / operator.area).astype(np.float32)
+    # a dead stretch of the spectrum says nothing about where the bundle is
+    coverage = (weight / operator.area if usual.any() else np.full_like(weight, np.nan)).astype(
+        np.float32
+    )
     factor, extrapolation, bias = _edge_terms(operator, usual, coverage, wave, sky, band_wave)
     layers = np.stack([ratio, coverage[0], factor, extrapolation, bias]).astype(np.float32)
     return operator.scatter(layers)
@@ -92,11 +97,17 @@ def _edge_terms(
     plain = _inverse(coverage)
     mix = band_weights(np.array([wave]), band_wave)
     g = compensation(operator, good[None], mix, sky.inner, sky.full, plain)
-    blurred = compensation(operator, good[None], mix, sky.smooth_inner, sky.smooth_full, plain)
+    once, twice = (
+        compensation(operator, good[None], mix, inner, full, plain)
+        for inner, full in zip(sky.smooth_inner, sky.smooth_full, strict=True)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
-        extrapolation = np.clip(g / blurred, 0.5, 2.0)
+        first, second = g / once, once / twice
+        extrapolation = np.clip(first * first / second, 0.5, 2.0)
         noise = np.clip(1.0 - coverage, 0.0, 1.0) * (mix @ sky.rel_err)
-        bias = np.hypot(_LEFT_AFTER_EXTRAPOLATION * (extrapolation - 1.0), noise)
+        bias = np.hypot(_LEFT_AFTER_EXTRAPOLATION * (first - 1.0), noise)
+        # at its limit the compensation says nothing of what is missing
+        bias[at_limit(g, plain) | at_limit(once, plain) | at_limit(twice, plain)] = np.nan
         factor = g * extrapolation / plain
     return factor[0], extrapolation[0], bias[0]
 
