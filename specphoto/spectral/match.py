@@ -118,7 +118,7 @@ def match_spectral(
         from specphoto.compat import match_spectral_pixedfit
 
         return match_spectral_pixedfit(
-            cube.assign_attrs(redshift=redshift), models, **compat_options
+            cube.assign_attrs(redshift=redshift), models, block=block, **compat_options
         )
     bands = [str(b) for b in cube["band"].values]
     filters = load_filters(bands)
@@ -288,7 +288,7 @@ class _Layout(NamedTuple):
 
 def _correct(cube: xr.Dataset, reference: Delayed, layout: _Layout, block: int) -> da.Array:
     """All results of all pixels, ``(layout.size, y, x)``: whole spectra, split in the sky."""
-    cube = cube.chunk({"wave": -1, "band": -1, "y": block, "x": block})
+    cube = cube.chunk({"wave": -1, "band": -1, **_split(cube, block)})
     arrays: list[Any] = []
     for name, index in (("photo_flux", "byx"), ("photo_err", "byx"), ("spec_flux", "wyx"),
                         ("spec_err", "wyx"), ("spec_mask", "wyx")):  # fmt: skip
@@ -299,6 +299,24 @@ def _correct(cube: xr.Dataset, reference: Delayed, layout: _Layout, block: int) 
         meta=np.empty((0, 0, 0), np.float32), token="match-spectra",
     )  # fmt: skip
     return corrected
+
+
+def _split(cube: xr.Dataset, block: int) -> dict[str, tuple[int, ...]]:
+    """Chunks of at most ``block`` pixels a side that respect those of the spectra.
+
+    The spatial stage keeps the frame's empty border in chunks of its own: merging them with the
+    rest would move nothing but NaN.
+    """
+    out = {}
+    for axis in ("y", "x"):
+        sizes = cube["spec_flux"].chunksizes.get(axis, (cube.sizes[axis],))
+        parts = [-(-size // block) for size in sizes]
+        # pieces as equal as can be: no sliver at the end of a chunk
+        out[axis] = tuple(
+            size // n + (k < size % n)
+            for size, n in zip(sizes, parts, strict=True) for k in range(n)
+        )  # fmt: skip
+    return out
 
 
 def _correct_block(
