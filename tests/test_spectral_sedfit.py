@@ -38,6 +38,8 @@ def one_pixel(flux, sigma, models, shape):
     mean = sum(p[k] * h[k] for k in range(len(models)))
     cov = sum(p[k] * np.outer(h[k] - mean, h[k] - mean) for k in range(len(models)))
     best = int(np.argmin(chi2))
+    amplitude = np.sum((models[best][use] / sigma[use]) ** 2)  # 1 / variance of its scale
+    cov[0, 0] += 1.0 / (scale[best] ** 2 * amplitude)
     return best, scale[best], chi2[best], 1.0 / np.sum(p**2), mean, cov
 
 
@@ -107,6 +109,15 @@ def test_fit_sed__n_eff_counts_equal_models():
     np.testing.assert_allclose(fit.n_eff, 7.0, rtol=1e-9)
     np.testing.assert_allclose(fit.shape_mean[:, 1:], np.tile(shape[:7, 1:].mean(0), (5, 1)))
     np.testing.assert_allclose(fit.shape_cov[0, 1:, 1:], np.cov(shape[:7, 1:].T, bias=True))
+
+
+def test_fit_sed__one_acceptable_model_leaves_the_error_of_its_scale():
+    _, _, models, shape = toy()
+    sigma = 0.1 * models[:1] * np.ones((4000, 1))
+    flux = models[:1] + sigma * np.random.default_rng(0).normal(size=sigma.shape)
+    fit = fit_sed(flux, sigma, models[:1], shape[:1])
+    assert np.std(fit.shape_mean[:, 0]) == pytest.approx(0.1 / np.sqrt(6), rel=0.05)
+    np.testing.assert_allclose(np.sqrt(fit.shape_cov[:, 0, 0]).mean(), 0.1 / np.sqrt(6), rtol=0.02)
 
 
 def test_fit_sed__pixels_without_any_band_are_unknown():

@@ -34,7 +34,8 @@ class SedFit(NamedTuple):
     ``best`` is the index of the best model, ``scale`` and ``chi2`` belong to it,
     ``n_band`` counts bands with weight,
     ``n_eff`` = 1 / sum p^2. ``shape_mean`` ``(n_pixel, n_shape)`` and ``shape_cov`` are the mean
-    and covariance over models of ``h``, the scale's logarithm included in its first element.
+    and covariance over models of ``h``, the scale's logarithm and its error included in the first
+    element.
     """
 
     best: NDArray[np.intp]
@@ -142,6 +143,8 @@ def _fit_block(
     total = p.sum(axis=1)
     p /= np.where(total > 0, total, 1.0)[:, None]
     mean, cov = _shape_moments(p, scale, moments)
+    # the amplitude is uncertain within a model too: its own (S/N)^-2, near that of the best
+    cov[:, 0, 0] += 1.0 / np.where(ok, -lowest, 1.0)
     view.put(
         ok, best=index, scale=best_scale,
         chi2=(data * data * weight).sum(axis=1) + lowest,
