@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specphoto.errors import InputError
-from specphoto.io.fits_header import axis_cards, celestial_cards, primary_cards
+from specphoto.io.fits_header import celestial_cards, primary_cards
 from specphoto.io.fits_layout import HduPlan, filled, hdu_name, image_dims, with_primary
 
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ def layout_pixedfit(ds: xr.Dataset) -> list[HduPlan]:
 def _plans(ds: xr.Dataset, name: str, scale: list[float] | None) -> list[HduPlan]:
     variable = ds.variables[name]
     if name == "stamp_image":
-        cards = axis_cards(image_dims(variable.dims), celestial_cards(ds), None)
         dtype = np.dtype(f">f{variable.dtype.itemsize}")
-        return [HduPlan(hdu_name(name), variable, dtype, cards)]
+        return [HduPlan(hdu_name(name), variable, dtype, celestial_cards(ds, compat=True))]
     variable = variable.transpose(*image_dims(variable.dims)).astype(np.float64)
     if name in ("photo_flux", "photo_err"):
         if scale is not None:

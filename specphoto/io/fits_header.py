@@ -55,7 +55,7 @@ def primary_cards(ds: xr.Dataset, *, compat: bool = False) -> Cards:
         ("STRUCTPH", "(band,y,x)", "axes of the photometry"),
         ("STRUCTSP", "(wavelength,y,x)", "axes of the spectra"),
         ("FSAMP", attrs.get("fsamp"), "band that set the grid"),
-        ("PIXSIZE", attrs.get("pixel_scale"), "[arcsec] pixel side"),
+        ("PIXSIZE", _rounded(attrs.get("pixel_scale")), "[arcsec] pixel side"),
         ("FPSFMTCH", attrs.get("psf_band"), "band whose PSF all were matched to"),
         ("PSFFWHM", fwhm[0] if len(fwhm) == 1 else None, "[arcsec] FWHM of the PSF"),
         ("SPECPHOT", 1, "1 = spectrophotometric cube"),
@@ -65,10 +65,15 @@ def primary_cards(ds: xr.Dataset, *, compat: bool = False) -> Cards:
     return [card for card in cards if card[1] is not None]
 
 
-def celestial_cards(ds: xr.Dataset) -> Cards:
+def _rounded(scale: float | None) -> float | None:
+    # found from a matrix, 1.5 comes as 1.4999999999999967
+    return None if scale is None else round(scale, 10)
+
+
+def celestial_cards(ds: xr.Dataset, *, compat: bool = False) -> Cards:
     """Celestial WCS of the dataset's own pixels (a slice knows its sky), as a CD matrix.
 
-    Empty when the dataset has no WCS.
+    Empty when the dataset has no WCS. With `compat` as a PC matrix, and complete.
 
     Raises
     ------
@@ -83,11 +88,10 @@ def celestial_cards(ds: xr.Dataset) -> Cards:
         warnings.simplefilter("ignore", FITSFixedWarning)
         wcs = wcs.slice(view)
         header = wcs.to_header(relax=True)
-    cards: Cards = [
-        (card.keyword, card.value, card.comment)
-        for card in header.cards
-        if not card.keyword.startswith(("PC", "CD", "WCSAXES", "CDELT"))
-    ]
+    cards: Cards = [(card.keyword, card.value, card.comment) for card in header.cards]
+    if compat:
+        return cards
+    cards = [c for c in cards if not c[0].startswith(("PC", "CD", "WCSAXES"))]
     matrix = wcs.pixel_scale_matrix
     cards += [
         (f"CD{i + 1}_{j + 1}", float(matrix[i, j]), "[deg/pixel] transformation matrix")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from operator import mul
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from specphoto.errors import InputError
 from specphoto.io.fits_compat import layout_pixedfit
 from specphoto.io.fits_header import header_of
 from specphoto.io.fits_layout import layout
-from specphoto.io.staging import require_space, staged, stream
+from specphoto.io.staging import gathered, require_space, staged, stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +106,7 @@ def prepare_fits(
 
 def _rows_whole(values: xr.Variable) -> xr.Variable:
     """Join chunks along x, so that a block's rows follow each other in the file."""
+    values = gathered(values)
     if is_dask_collection(values.data) and values.chunksizes[values.dims[-1]][1:]:
         data = values.data.rechunk({values.ndim - 1: -1}, method="tasks")
         return values.copy(data=data)
@@ -137,17 +139,18 @@ class FitsTarget:
 
     def __setitem__(self, region: tuple[slice, ...], block: NDArray[np.generic]) -> None:
         """Write `block` into the `region` (slices of step 1, one per axis)."""
-        data = np.ascontiguousarray(block, dtype=self.dtype)
-        if data.size == 0:
+        if block.size == 0:
             return
-        start = [s.start or 0 for s in region]
-        # axes from `run` on lie together in the file: all but the first of them are whole
-        run = data.ndim - 1
-        while run > 0 and data.shape[run] == self.shape[run]:
+        # axes from `run` on lie together in the file: all but the first of them are whole; of
+        # a cube one plane is written at a time, so that no block is held in both byte orders
+        run = block.ndim - 1
+        while run > 0 and block.shape[run] == self.shape[run]:
             run -= 1
-        strides = [math.prod(self.shape[k + 1 :]) for k in range(data.ndim)]
+        run = max(run, min(1, block.ndim - 1))
+        itemsize = np.dtype(self.dtype).itemsize
+        strides = [itemsize * math.prod(self.shape[k + 1 :]) for k in range(block.ndim)]
+        corner = sum(s.start * stride for s, stride in zip(region, strides, strict=True))
         with os.fdopen(os.open(self.path, os.O_WRONLY), "wb") as file:
-            for index in np.ndindex(data.shape[:run]):
-                corner = [*(np.add(start[:run], index)), *start[run:]]
-                file.seek(self.offset + data.itemsize * int(np.dot(corner, strides)))
-                file.write(data[index].data)
+            for index in np.ndindex(block.shape[:run]):
+                file.seek(self.offset + corner + sum(map(mul, index, strides)))
+                file.write(np.ascontiguousarray(block[index], dtype=self.dtype).data)

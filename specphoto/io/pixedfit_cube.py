@@ -44,7 +44,8 @@ def open_pixedfit(
     """Open a ``specphoto_`` or ``corr_specphoto_`` file of piXedfit's lazily.
 
     Zeros outside the regions and its sentinels become NaN; a channel with an error of 0 has no
-    data. The model, given on the clean channels only, is put on all, NaN on the others.
+    data (with `compat` it is kept as it is). The model, given on the clean channels only, is put
+    on all, NaN on the others.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def open_pixedfit(
     unit = _unit(header, file.path, assumed)
     ds, attrs = _with_photometry(ds, file, unit, compat)
     blocks = plane_chunks(shape, chunks)
-    ds = _with_spectra(ds, file, blocks, unit / _UNIT)
+    ds = _with_spectra(ds, file, blocks, unit / _UNIT, compat)
     corrected = "CORR_FACTOR" in file
     if corrected:
         ds = _with_correction(ds, file, blocks, stored, unit / _UNIT)
@@ -145,11 +146,11 @@ def _with_photometry(
 
 
 def _with_spectra(
-    ds: xr.Dataset, file: FitsFile, blocks: tuple[Any, ...], scale: float
+    ds: xr.Dataset, file: FitsFile, blocks: tuple[Any, ...], scale: float, compat: str | None
 ) -> xr.Dataset:
     flux, err = (file.dask(name, blocks) for name in ("SPEC_FLUX", "SPEC_FLUXERR"))
     region = file.dask("SPEC_REGION", blocks[1:], dtype=np.float32)[None]
-    mask = survey.lazily(_unusable, flux, err, region, dtype=bool)
+    mask = survey.lazily(_unusable, flux, err, region, dtype=bool, compat=compat)
     return ds.assign(
         spec_flux=(_CUBE, survey.lazily(_where_known, flux, mask, scale=scale, dtype=np.float32)),
         spec_err=(_CUBE, survey.lazily(_where_known, err, mask, scale=scale, dtype=np.float32)),
@@ -216,10 +217,14 @@ def _equal(wave: NDArray[np.float64], file: FitsFile, name: str) -> bool:
 
 
 def _unusable(
-    flux: NDArray[np.float32], err: NDArray[np.float32], region: NDArray[np.float32]
+    flux: NDArray[np.float32],
+    err: NDArray[np.float32],
+    region: NDArray[np.float32],
+    compat: str | None,
 ) -> NDArray[np.bool_]:
-    # the peer's channels without data have an error of 0
-    return np.asarray((region != 1) | ~np.isfinite(flux) | ~(err > 0))
+    bad = np.asarray((region != 1) | ~np.isfinite(flux))
+    # the peer's channels without data have an error of 0; its recipe goes on with them
+    return bad if compat else bad | ~(err > 0)
 
 
 def _where_known(

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["Target", "require_space", "staged", "stream"]
+__all__ = ["Target", "gathered", "require_space", "staged", "stream"]
+
+_SMALL = 16e6
 
 
 class Target(Protocol):
@@ -77,9 +79,12 @@ def _refuse_existing(final: Path, overwrite: bool) -> None:
 
 
 def _publish(aside: Path, final: Path) -> None:
+    for part in [aside] if aside.is_file() else aside.rglob("*"):
+        # a name must not reach the disk before its data do
+        if part.is_file():
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
     if aside.is_file():
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
         aside.replace(final)
         return
     # a folder cannot be renamed over a full one: the old product steps aside, and comes back
@@ -127,6 +132,13 @@ def require_space(path: Path, size: int, name: str) -> None:
             name, expected=f"{size / 1e9:.2f} GB free in {path.parent}",
             found=f"{free / 1e9:.2f} GB", remedy="free some space or write elsewhere",
         )  # fmt: skip
+
+
+def gathered(variable: xr.Variable) -> xr.Variable:
+    """Return a small lazy variable in one block: a map in hundreds of blocks is all overhead."""
+    if is_dask_collection(variable.data) and variable.nbytes <= _SMALL:
+        return variable.copy(data=variable.data.rechunk(-1, method="tasks"))
+    return variable
 
 
 def stream(pairs: Iterable[tuple[xr.Variable, Target]]) -> None:

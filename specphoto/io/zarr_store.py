@@ -13,7 +13,7 @@ from zarr.codecs import BloscCodec
 from specphoto.cube import SCHEMA_VERSION
 from specphoto.errors import InputError
 from specphoto.io.attributes import plain_attributes
-from specphoto.io.staging import staged, stream
+from specphoto.io.staging import gathered, staged, stream
 
 if TYPE_CHECKING:
     import os
@@ -91,6 +91,7 @@ def prepare_zarr(
     chunks: dict[str, tuple[int, ...]] = {}
     for name, variable in ds.variables.items():
         if is_dask_collection(variable.data):
+            variable = gathered(variable)
             blocks, chunks[str(name)] = plan_chunks(variable.chunksizes, variable.sizes)
             ds[name] = variable.copy(data=variable.data.rechunk(blocks, method="tasks"))
     encoding: dict[str, dict[str, Any]] = {
@@ -136,7 +137,9 @@ def plan_chunks(
     chunks
         Chunk length along each axis.
     """
-    plans = [_plan_axis(blocks[dim], sizes[dim], _CHUNK.get(dim)) for dim in sizes]
+    # maps and images are small: they are not cut
+    wanted = _CHUNK if "wave" in sizes else {}
+    plans = [_plan_axis(blocks[dim], sizes[dim], wanted.get(dim)) for dim in sizes]
     return tuple(b for b, _ in plans), tuple(c for _, c in plans)
 
 
