@@ -127,7 +127,7 @@ def correct_pixels(pixels: Pixels, reference: Reference) -> Result:
 
 
 def _correct(pixels: Pixels, reference: Reference) -> Result:
-    good = ~pixels.bad & np.isfinite(pixels.flux) & (pixels.err > 0)
+    good = ~pixels.bad & np.isfinite(pixels.flux) & (pixels.err > 0) & np.isfinite(pixels.err)
     flux = np.where(good, pixels.flux, 0.0).astype(np.float64)
     variance = np.where(good, pixels.err, 1.0).astype(np.float64) ** 2
     sed, model, factor = _shape_factor(pixels, flux, variance, good, reference)
@@ -221,11 +221,12 @@ def _synthetic(
 ) -> _Synthetic:  # fmt: skip
     """Synthetic photometry as a linear function of the coefficients.
 
-    Channels without data (sky lines included) are filled with the reference over the factor.
+    Channels without data, and those at sky lines, are filled with the reference over the factor;
+    not where a line of the galaxy falls on one of the sky, for the reference has no line.
     """
     T, L = reference.band_weight, reference.L
     P = factor.coef @ L
-    use = good & ~reference.sky
+    use = good & (~reference.sky | reference.line)
     with np.errstate(invalid="ignore", divide="ignore"):
         whole = np.where(use, flux, np.nan_to_num(model / P))
     unit = np.stack([(whole * L[k]) @ T for k in range(L.shape[0])], axis=2)
