@@ -133,7 +133,7 @@ def match_spatial(
         "correlation": correlation or ifs.attrs.get("correlation"), "ebv": ebv, "law": LAW,
         "compensate": band_wave.size > 0, "max_bias": max_bias, "min_coverage": min_coverage,
     }  # fmt: skip
-    attrs = _attrs(ifs, images, target, output)
+    attrs = _attrs(ifs, images, target, target_psf, output, ebv)
     return add_provenance(annotate(out, **attrs), "match_spatial", options=options)
 
 
@@ -171,11 +171,25 @@ def _kernel(
     target_psf: PSF | float | None,
 ) -> NDArray[np.float64]:  # fmt: skip
     middle = float(np.median(ifs["wave"].values))
-    stated = target.psf if isinstance(target, Grid) else target.attrs.get("psf")
     name = "grid" if isinstance(target, Grid) else target.attrs.get("name", "photometry")
     source = _psf(source_psf, ifs.attrs.get("psf"), middle, ifs.attrs.get("name", "cube"))
-    wanted = _psf(target_psf, stated, middle, name)
+    wanted = _psf(target_psf, _stated_psf(target), middle, name)
     return matching_kernel(source, wanted, pixel_scale(celestial_wcs(ifs)))
+
+
+def _stated_psf(target: xr.Dataset | Grid) -> Any:
+    return target.psf if isinstance(target, Grid) else target.attrs.get("psf")
+
+
+def _psf_attrs(psf: Any) -> dict[str, Any] | None:
+    """PSF as the ``psf`` attribute; an image is told of by its FWHM."""
+    if psf is None or isinstance(psf, dict):
+        return psf
+    if not isinstance(psf, PSF):
+        psf = PSF("gaussian", float(psf))
+    model = "moffat" if psf.model == "moffat" else "gaussian"
+    beta = None if psf.beta is None else [psf.beta]
+    return {"model": model, "wave": [], "fwhm": [psf.fwhm], "beta": beta}
 
 
 def _psf(option: PSF | float | None, stated: Any, wave: float, name: str) -> PSF:
@@ -417,20 +431,21 @@ def _region(ds: xr.Dataset, *, max_bias: float | None, min_coverage: float) -> x
 
 
 def _attrs(
-    ifs: xr.Dataset, images: xr.Dataset | None, target: xr.Dataset | Grid, output: PixelFrame
-) -> dict[str, Any]:
+    ifs: xr.Dataset, images: xr.Dataset | None, target: xr.Dataset | Grid,
+    target_psf: PSF | float | None, output: PixelFrame, ebv: float | None,
+) -> dict[str, Any]:  # fmt: skip
     """Attributes of the matched dataset; where both have one, the images' tells of the grid."""
-    merged = {**(images.attrs if images is not None else {}), **ifs.attrs}
-    if isinstance(target, Grid):
-        psf = target.psf
-        merged["psf"] = psf if isinstance(psf, dict) else {
-            "model": "gaussian", "wave": [], "fwhm": [float(psf)], "beta": None,
-        }  # fmt: skip
-    else:
-        merged["psf"] = target.attrs.get("psf")
+    known = {name: value for name, value in ifs.attrs.items() if value is not None}
+    merged = {**(images.attrs if images is not None else {}), **known}
+    merged["psf"] = _psf_attrs(_stated_psf(target) if target_psf is None else target_psf)
+    if not isinstance(target, Grid):
         merged["photo_ebv"] = target.attrs.get("ebv")
+    # the law and the scale of one source say nothing of the other
+    merged.update({name: ifs.attrs.get(name) for name in ("ebv", "ebv_scale", "ebv_law")})
+    if ebv is not None:
+        merged.update(ebv=ebv, ebv_scale="SF11", ebv_law=LAW, ebv_corrected=True)
     merged.update(
-        kind="specphoto", corrected=False, ebv_corrected=True, wcs=wcs_string(output.wcs),
+        kind="specphoto", corrected=False, wcs=wcs_string(output.wcs),
         pixel_scale=pixel_scale(output.wcs),
         provenance=[
             *ifs.attrs.get("provenance", []),
