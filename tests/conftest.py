@@ -33,7 +33,7 @@ def _client(n_workers: int) -> Iterator[Client]:
     with (
         LocalCluster(
             n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address=":0",  # any free port: other clusters may run here
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):  # fmt: skip
