@@ -99,9 +99,11 @@ def match_spectral(
         The cube with ``spec_flux`` and ``spec_err`` times the factor, ``corr_coef``,
         ``corr_cov``, ``corr_factor``, ``corr_factor_err``, ``mod_flux``, ``chi2``, ``n_band``,
         ``n_eff``, ``model_index``, ``closure_before`` and ``closure_after``. Where the factor is
-        unknown, all of them are NaN and the spectrum is masked. ``corr_factor_err`` is fully
-        correlated in wavelength. The factor rests on the photometry: a fit of the corrected
-        spectrum and the same photometry as if they were independent counts the photometry twice.
+        unknown, it, the spectrum, the model and the closures are NaN and the spectrum is masked;
+        ``chi2`` and the rest of the SED fit are NaN (-1, 0) only where photometry is missing.
+        ``corr_factor_err`` is fully correlated in wavelength. The factor rests on the photometry:
+        a fit of the corrected spectrum and the same photometry as if they were independent counts
+        the photometry twice.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def match_spectral(
     validate(cube, "spec_flux", "spec_err", "spec_mask", "photo_flux", "photo_err", "wave",
              verb="match_spectral")  # fmt: skip
     redshift = _redshift(cube, redshift)
-    _check(cube, order, compat_options if compat is None else {})
+    _check(cube, order, compat, compat_options)
     models = _library(library)
     if compat is not None:
         from specphoto.compat import match_spectral_pixedfit
@@ -155,12 +157,19 @@ def _redshift(cube: xr.Dataset, option: float | None) -> float:
     return float(value)
 
 
-def _check(cube: xr.Dataset, order: int, unused: dict[str, Any]) -> None:
+def _check(
+    cube: xr.Dataset, order: int, compat: str | None, compat_options: dict[str, Any]
+) -> None:
     name = cube.attrs.get("name", "cube")
-    if unused:
+    if compat not in (None, "pixedfit"):
         raise InputError(
-            "match_spectral", expected="these options only with compat='pixedfit'",
-            found=", ".join(unused), remedy="leave them out",
+            "compat", expected="'pixedfit' or None", found=repr(compat), remedy="choose one"
+        )
+    unknown = set(compat_options) - ({"del_wave_nebem"} if compat else set())
+    if unknown:
+        raise InputError(
+            "match_spectral", expected="options that it has (del_wave_nebem with compat only)",
+            found=", ".join(sorted(unknown)), remedy="leave them out",
         )  # fmt: skip
     if cube.attrs.get("corrected"):
         raise InputError(
