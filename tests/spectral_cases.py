@@ -29,7 +29,7 @@ def toy_library(n_model: int = 120, seed: int = 7) -> TabulatedLibrary:
     rng = np.random.default_rng(seed)
     wave = np.concatenate([
         np.geomspace(900.0, 3300.0, 300), np.arange(3302.0, 10700.0, 2.0),
-        np.geomspace(10705.0, 50_000.0, 300),
+        np.geomspace(10705.0, 70_000.0, 300),
     ])  # fmt: skip
     log = np.log(wave / 5500.0)
     slope, curve = rng.uniform(-2.0, 1.5, n_model), rng.uniform(-0.6, 0.1, n_model)
