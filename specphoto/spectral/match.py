@@ -14,10 +14,9 @@ from specphoto.cube import add_provenance, annotate, validate
 from specphoto.errors import InputError
 from specphoto.io.library import default_library, open_library
 from specphoto.photometry.filters import load_filters
-from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral import legendre
-from specphoto.spectral.lines import line_channels, sky_channels
-from specphoto.spectral.pixel import Pixels, Reference, correct_pixels
+from specphoto.spectral.pixel import Pixels, correct_pixels
+from specphoto.spectral.reference import make_reference, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from specphoto.photometry.filters import Filter
     from specphoto.spectral.library import Library
+    from specphoto.spectral.reference import Reference
 
 __all__ = ["match_spectral"]
 
@@ -36,10 +36,6 @@ logger = logging.getLogger(__name__)
 
 # Redward of this (rest frame, Angstrom) dust shines, which the default library does not hold.
 _DUST_EMISSION = 25_000.0
-# A band is covered when this share of its photons falls inside the cube.
-_COVERED = 0.98
-# The broad shape of a model is measured in this many bins over the cube's range.
-_N_SHAPE_BIN = 48
 _N_BAND_MIN = 2
 
 
@@ -128,9 +124,10 @@ def match_spectral(
                    cube.attrs.get("name", "cube"))  # fmt: skip
     wave = np.asarray(cube["wave"].values, dtype=np.float64)
     lsf = cube["spec_lsf"].data if "spec_lsf" in cube else None
-    # a library on disk is opened by the task itself: names travel lighter than models
-    reference = delayed(_prepare, pure=True)(
-        library, redshift, wave, lsf, filters, floor, order=order, line_window=line_window,
+    # a library on disk is opened by the tasks themselves: names travel lighter than models
+    summary = delayed(_summarised, pure=True)(library, redshift, wave, filters, order)
+    reference = delayed(_referenced, pure=True)(
+        library, summary, redshift, wave, lsf, filters, floor, line_window=line_window,
         anchor_error=np.inf if anchor_error is None else anchor_error,
     )  # fmt: skip
     layout = _Layout(order + 1, wave.size, len(bands))
@@ -216,56 +213,16 @@ def _floor(
     return floor
 
 
-def _prepare(
-    source: Any, redshift: float, wave: NDArray[np.float64],
-    lsf: NDArray[np.floating] | None, filters: list[Filter], floor: NDArray[np.float64], *,
-    order: int, line_window: float, anchor_error: float,
-) -> Reference:  # fmt: skip
-    """Bring the library to the galaxy: done once, by one task."""
+def _summarised(source: Any, *args: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Open the library and summarise its models for the SED fit; waits for no data."""
     with single_thread():
-        library = _library(source)
-        width = None if lsf is None else _spectral_width(np.asarray(lsf, dtype=np.float64))
-        L = legendre.basis(legendre.normalized(wave, wave[0], wave[-1]), order)
-        T, covered = photon_weights(wave, filters)
-        inside = covered >= _COVERED
-        photometry = library.photometry(redshift, filters)
-        return Reference(
-            photometry=np.where(np.isfinite(floor) & np.isfinite(photometry), photometry, 0.0),
-            shape=_shapes(library, redshift, wave, order),
-            models=library.observed(redshift, wave, width),
-            L=L,
-            band_weight=np.where(inside, T, 0.0),
-            covered=inside,
-            line=line_channels(wave, redshift, width, half_width=line_window),
-            sky=sky_channels(wave),
-            floor=floor,
-            anchor_error=anchor_error,
-        )
+        return summarise(_library(source), *args)
 
 
-def _spectral_width(lsf: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Line-spread width per channel, ``(n_wave,)``: the mean over spaxels of a cube's; no gaps."""
-    if lsf.ndim == 3:
-        known = np.isfinite(lsf) & (lsf > 0)
-        count = known.sum(axis=(1, 2))
-        total = np.where(known, lsf, 0.0).sum(axis=(1, 2))
-        lsf = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    known = np.isfinite(lsf) & (lsf > 0)
-    channel = np.arange(lsf.size)
-    return np.interp(channel, channel[known], lsf[known]) if known.any() else np.zeros(lsf.size)
-
-
-def _shapes(
-    library: Library, redshift: float, wave: NDArray[np.float64], order: int
-) -> NDArray[np.float64]:
-    """Legendre coefficients of ``ln m`` of all models over the cube's range."""
-    edges = np.linspace(wave[0], wave[-1], _N_SHAPE_BIN + 1)
-    middle = 0.5 * (edges[1:] + edges[:-1])
-    spectra = library.observed(redshift, middle, None).spectra(np.arange(library.n_model))
-    known = np.isfinite(spectra).all(axis=0)
-    L = legendre.basis(legendre.normalized(middle, wave[0], wave[-1]), order)[:, known]
-    log_m = np.log(np.maximum(spectra[:, known], 1e-30 * np.nanmax(spectra)))
-    return np.asarray(log_m @ np.linalg.pinv(L))
+def _referenced(source: Any, *args: Any, **options: Any) -> Reference:
+    """Open the library and bring it to the galaxy."""
+    with single_thread():
+        return make_reference(_library(source), *args, **options)
 
 
 class _Layout(NamedTuple):

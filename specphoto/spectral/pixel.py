@@ -13,7 +13,6 @@ With ``t`` the true spectrum of a pixel and ``f = t / P`` + noise the observed o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,54 +23,15 @@ from specphoto.spectral.sedfit import SedFit, fit_sed, photometric_sigma
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from specphoto.spectral.library import ObservedModels
+    from specphoto.spectral.reference import Reference
 
-__all__ = ["Pixels", "Reference", "Result", "anchor", "correct_pixels"]
+__all__ = ["Pixels", "Result", "anchor", "correct_pixels"]
 
 _PIXELS_AT_ONCE = 128
 # A band anchors the factor when at least this share of its light falls on good channels.
 _ANCHOR_GOOD = 0.8
 # Lines are taken off the bands of a pixel when they fill more than this share of one.
 _LINE_SHARE = 0.01
-
-
-@dataclass(frozen=True)
-class Reference:
-    """All that the pixels of one galaxy share.
-
-    Attributes
-    ----------
-    photometry
-        Model photometry ``(n_model, n_band)``, finite.
-    shape
-        Legendre coefficients of ``ln m`` of each model, ``(n_model, order + 1)``.
-    models
-        Model spectra on the cube's wavelengths.
-    L
-        Legendre basis ``(order + 1, n_wave)``.
-    band_weight
-        Photon weights ``T`` of all bands on the cube's wavelengths, ``(n_wave, n_band)``; zero for
-        bands that the cube does not cover.
-    covered
-        Which bands the cube covers, ``(n_band,)`` bool.
-    line, sky
-        Channels in emission-line windows; at sky lines and telluric bands. ``(n_wave,)`` bool.
-    floor
-        Relative model error per band; infinity leaves a band out of the SED fit.
-    anchor_error
-        Relative error of comparing synthetic with image photometry; infinity for no anchoring.
-    """
-
-    photometry: NDArray[np.float64]
-    shape: NDArray[np.float64]
-    models: ObservedModels
-    L: NDArray[np.float64]
-    band_weight: NDArray[np.float64]
-    covered: NDArray[np.bool_]
-    line: NDArray[np.bool_]
-    sky: NDArray[np.bool_]
-    floor: NDArray[np.float64]
-    anchor_error: float
 
 
 class Pixels(NamedTuple):
