@@ -52,8 +52,8 @@ def match_node(
     operator
         The operator.
     variance, good
-        A few neighbouring channels, ``(n_wave, n_y, n_x)``; a spaxel counts as good where at
-        least half of them are.
+        A few neighbouring channels, ``(n_wave, n_y, n_x)``; a spaxel counts as good if it is in
+        at least half of those that hold any.
     wave
         Node wavelength in Angstrom.
     stencil
@@ -67,7 +67,8 @@ def match_node(
         ``(5, n_y_out, n_x_out)``, layers :data:`NODE_FIELDS`.
     """
     n_good = good.sum(axis=0)
-    usual = 2 * n_good >= good.shape[0]
+    # channels in which nothing is good (a dead stretch) do not vote
+    usual = (n_good > 0) & (2 * n_good >= good.any(axis=(1, 2)).sum())
     mean_var = np.where(good, variance, 0.0).sum(axis=0) / np.maximum(n_good, 1)
     sigma = np.sqrt(mean_var)
     ratio = variance_ratio(operator, usual, sigma, stencil)
