@@ -117,6 +117,18 @@ def test_fit_factor__noise_that_varies_with_wavelength():
     assert pull.std() == pytest.approx(1.0, abs=0.07)
 
 
+def test_fit_factor__errors_that_are_too_small_in_places():
+    # as residuals of the sky in the red: four times the stated noise beyond 8500 A
+    flux, variance, good, model = observed(6, 300)
+    rng = np.random.default_rng(7)
+    more = np.where(WAVE > 8500.0, np.sqrt(15.0), 0.0) * np.sqrt(variance)
+    fit = fit_factor(flux + more * rng.normal(size=flux.shape), variance, good, model, basis(X, 3))
+    pull = (fit.coef - TRUE) / np.sqrt(np.einsum("pkk->pk", fit.cov))
+    assert pull.std() == pytest.approx(1.0, abs=0.1)
+    wrong = fit.coef @ basis(X, 3) / (TRUE @ basis(X, 3)) - 1.0
+    assert abs(wrong.mean()) < 0.002
+
+
 def test_fit_factor__does_not_read_channels_that_are_not_good():
     flux, variance, good, model = observed(5, 3)
     good[:, 1000:1400] = False

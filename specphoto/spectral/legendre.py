@@ -19,6 +19,8 @@ __all__ = ["FactorFit", "basis", "evaluate", "evaluate_err", "fit_factor", "norm
 
 # A factor whose relative noise is larger than this says nothing about the spectrum.
 _UNKNOWN = 0.3
+# Channels over which the scatter of a spectrum is compared with its errors.
+_STRETCH = 64
 
 
 def normalized(wave: NDArray[np.float64], lo: float, hi: float) -> NDArray[np.float64]:
@@ -133,6 +135,8 @@ def fit_factor(
     f = np.where(good, flux, 0.0)
     noise = np.where(good, variance, 1.0)
     u = np.where(good, 1.0 / (noise + (template_error * m) ** 2), 0.0)
+    excess = _excess_noise(f, m, u)
+    noise, u = noise * excess, u / excess
     products = (L[:, None] * L[None, :]).reshape(n_coef * n_coef, -1).T
     um = u * m
     normal = ((um * f) @ products).reshape(-1, n_coef, n_coef)
@@ -147,6 +151,28 @@ def fit_factor(
     coef[~known] = np.nan
     cov[~known] = np.nan
     return FactorFit(coef, cov)
+
+
+def _excess_noise(
+    flux: NDArray[np.float64], model: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    r"""How many times the stated variance the spectrum scatters about the model, at least 1.
+
+    Residuals of the sky are many times the errors of faint spectra, in the red above all. In
+    stretches of channels the model is scaled to the spectrum, and reduced :math:`\chi^2` is taken.
+    It does not know the sign of the noise, so that weights made of it bias nothing.
+    """
+    start = np.arange(0, flux.shape[1], _STRETCH)
+    length = np.diff(start, append=flux.shape[1])
+
+    def total(values: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.asarray(np.add.reduceat(values, start, axis=1), dtype=np.float64)
+
+    weighted = weight * model
+    mm, fm = total(weighted * model), total(weighted * flux)
+    chi2 = total(weight * flux**2) - fm**2 / np.where(mm > 0, mm, 1.0)
+    freedom = np.maximum(total(weight > 0) - 1.0, 1.0)
+    return np.repeat(np.maximum(chi2 / freedom, 1.0), length, axis=1)
 
 
 def _inverse(matrix: NDArray[np.float64], ok: NDArray[np.bool_]) -> NDArray[np.float64]:
