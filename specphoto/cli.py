@@ -1,0 +1,392 @@
+"""The command line: parse, call, print."""
+
+# no postponed annotations here: typer reads them when the commands are made
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import specphoto
+from specphoto.errors import InputError
+from specphoto.terminal import StageBars, line, results, table
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Join a galaxy's integral-field spectra with its multi-band images, pixel by pixel.\n\n"
+    "First steps: [bold]specphoto demo[/bold] simulates a galaxy, runs everything on it and shows "
+    "how well the truth comes back. [bold]specphoto COMMAND --help[/bold] explains a command.",
+)  # fmt: skip
+
+
+class Format(StrEnum):
+    """What to write."""
+
+    both = "both"
+    fits = "fits"
+    zarr = "zarr"
+
+
+class Compat(StrEnum):
+    """Whose recipe."""
+
+    pixedfit = "pixedfit"
+
+
+class Survey(StrEnum):
+    """Formats the simulator writes."""
+
+    manga = "manga"
+    califa = "califa"
+    muse = "muse"
+
+
+_INPUT, _SCIENCE, _WHERE = "Input", "Method", "Where it runs"
+
+Cube = Annotated[Path, typer.Argument(help="Cube of spectra: MaNGA, CALIFA or MUSE, .fits(.gz).")]
+Redshift = Annotated[float | None, typer.Option(
+    "--redshift", "-z", help="Where the headers have none, or a wrong one.",
+    rich_help_panel=_INPUT)]  # fmt: skip
+SurveyName = Annotated[
+    str,
+    typer.Option(
+        "--survey", help="Survey of the cube; 'auto' looks at the file.", rich_help_panel=_INPUT
+    ),
+]
+SourcePsf = Annotated[float | None, typer.Option(
+    "--source-psf", help="FWHM of the cube's PSF in arcsec, instead of the header's.",
+    rich_help_panel=_INPUT)]  # fmt: skip
+Psf = Annotated[float | None, typer.Option(
+    "--psf", help="FWHM in arcsec of the PSF to reach; by default that of the images.",
+    rich_help_panel=_INPUT)]  # fmt: skip
+Ebv = Annotated[float | None, typer.Option(
+    "--ebv", help="Galactic E(B-V), scale of Schlafly & Finkbeiner (2011), for both data sets; "
+    "by default what the headers state. 0 applies none.", rich_help_panel=_INPUT)]  # fmt: skip
+NoCompensate = Annotated[bool, typer.Option(
+    "--no-compensate", help="Leave the edge of the bundle as the convolution makes it.",
+    rich_help_panel=_SCIENCE)]  # fmt: skip
+MaxBias = Annotated[float, typer.Option(
+    "--max-bias", help="spec_region: where the bias left at the edge is estimated below this.",
+    rich_help_panel=_SCIENCE)]  # fmt: skip
+Library = Annotated[str, typer.Option(
+    "--library", help="'default' (BC03, in the package), or a library of piXedfit's, .hdf5.",
+    rich_help_panel=_SCIENCE)]  # fmt: skip
+Order = Annotated[int, typer.Option(
+    "--order", min=0, max=10, help="Order of the Legendre polynomial.",
+    rich_help_panel=_SCIENCE)]  # fmt: skip
+ModelError = Annotated[float, typer.Option(
+    "--model-error", help="Relative error of the models' photometry.",
+    rich_help_panel=_SCIENCE)]  # fmt: skip
+Exclude = Annotated[list[str] | None, typer.Option(
+    "--exclude", help="Band to leave out of the SED fit; may be repeated. By default those "
+    "beyond 2.5 micron.", rich_help_panel=_SCIENCE)]  # fmt: skip
+LineWindow = Annotated[float, typer.Option(
+    "--line-window", help="Half width in km/s of the windows about emission lines that the "
+    "factor's fit leaves out.", rich_help_panel=_SCIENCE)]  # fmt: skip
+CompatName = Annotated[Compat | None, typer.Option(
+    "--compat", help="'pixedfit': its recipe of v1.0, with its faults.",
+    rich_help_panel=_SCIENCE)]  # fmt: skip
+Kernel = Annotated[Path | None, typer.Option(
+    "--kernel", help="PSF-matching kernel, a FITS image; with --compat as piXedfit's files "
+    "hold it.", rich_help_panel=_SCIENCE)]  # fmt: skip
+Cluster = Annotated[str, typer.Option(
+    "--cluster", help="'local', 'slurm', or the address of a Dask scheduler (tcp://...).",
+    rich_help_panel=_WHERE)]  # fmt: skip
+Workers = Annotated[int | None, typer.Option(
+    "--workers", "-j", min=1, help="Worker processes (jobs on SLURM); by default one per core.",
+    rich_help_panel=_WHERE)]  # fmt: skip
+Memory = Annotated[
+    str | None, typer.Option("--memory", help="Of one worker, such as 4GB.", rich_help_panel=_WHERE)
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace products already there.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done and how long.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        results.print(f"specphoto {specphoto.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def match(
+    cube: Cube,
+    photometry: Annotated[Path, typer.Argument(help="Photometric cube as piXedfit writes it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the products.")],
+    redshift: Redshift = None,
+    survey: SurveyName = "auto",
+    source_psf: SourcePsf = None,
+    psf: Psf = None,
+    ebv: Ebv = None,
+    no_compensate: NoCompensate = False,
+    max_bias: MaxBias = 0.02,
+    library: Library = "default",
+    order: Order = 3,
+    model_error: ModelError = 0.05,
+    exclude: Exclude = None,
+    line_window: LineWindow = 500.0,
+    compat: CompatName = None,
+    kernel: Kernel = None,
+    write: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.both,
+    cluster: Cluster = "local",
+    workers: Workers = None,
+    memory: Memory = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+) -> None:
+    """Match a cube to images and correct its spectra: the whole job for one galaxy.
+
+    Writes [bold]corr_specphoto_<photometry>_<cube>.fits[/bold] and [bold].zarr[/bold].
+
+    Example: [bold]specphoto match manga-7495-12704-LOGCUBE.fits.gz fluxmap_7495-12704.fits -o
+    results[/bold]
+    """
+    options = {
+        "source_psf": source_psf, "target_psf": psf, "ebv": ebv, "compensate": not no_compensate,
+        "max_bias": max_bias, "library": library, "order": order, "model_error": model_error,
+        "exclude_bands": exclude, "line_window": line_window, "compat": compat and compat.value,
+        "kernel": kernel and _image(kernel),
+    }  # fmt: skip
+    computer = _client(cluster, workers, memory, verbose=verbose)
+    with StageBars() as bars:
+        from specphoto.pipeline import run
+
+        made = run(
+            cube, photometry, output, survey=survey, redshift=redshift, formats=_formats(write),
+            overwrite=overwrite, cluster=computer, progress=bars.show, **options,
+        )  # fmt: skip
+    _report(made)
+
+
+@app.command()
+def spatial(
+    cube: Cube,
+    photometry: Annotated[
+        Path | None, typer.Argument(help="Photometric cube: sets grid and PSF. Or use --grid.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .fits, or .zarr.")
+    ] = ...,  # type: ignore[assignment]  # typer's way to say that it is required
+    grid: Annotated[
+        Path | None,
+        typer.Option(
+            "--grid", help="Image whose WCS sets the grid; the frame is that of the cube.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    pixel_scale: Annotated[
+        float | None,
+        typer.Option(
+            "--pixel-scale", help="Pixel of the grid in arcsec; by default the image's.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    psf: Psf = None,
+    redshift: Redshift = None,
+    survey: SurveyName = "auto",
+    source_psf: SourcePsf = None,
+    ebv: Ebv = None,
+    no_compensate: NoCompensate = False,
+    max_bias: MaxBias = 0.02,
+    compat: CompatName = None,
+    kernel: Kernel = None,
+    cluster: Cluster = "local",
+    workers: Workers = None,
+    memory: Memory = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Bring a cube to the PSF and the pixel grid of images, or of a grid of your own.
+
+    Example: [bold]specphoto spatial minicube.fits --grid hst.fits --pixel-scale 0.4 --psf 1.5
+    --source-psf 1.05 -o matched.fits[/bold]
+    """
+    options = {
+        "source_psf": source_psf, "ebv": ebv, "compensate": not no_compensate,
+        "max_bias": max_bias, "compat": compat and compat.value,
+        "kernel": kernel and _image(kernel),
+    }  # fmt: skip
+    computer = _client(cluster, workers, memory, verbose=verbose)
+    with StageBars() as bars:
+        from specphoto.pipeline import run_spatial
+
+        made = run_spatial(
+            cube, output, photometry=photometry, grid=grid, pixel_scale=pixel_scale, psf=psf,
+            survey=survey, redshift=redshift, overwrite=overwrite, cluster=computer,
+            progress=bars.show, **options,
+        )  # fmt: skip
+    _report(made)
+
+
+@app.command()
+def spectral(
+    file: Annotated[
+        Path, typer.Argument(help="Spatially matched cube, ours or piXedfit's: .fits or .zarr.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .fits or .zarr.")],
+    redshift: Redshift = None,
+    library: Library = "default",
+    order: Order = 3,
+    model_error: ModelError = 0.05,
+    exclude: Exclude = None,
+    line_window: LineWindow = 500.0,
+    compat: CompatName = None,
+    cluster: Cluster = "local",
+    workers: Workers = None,
+    memory: Memory = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+) -> None:
+    """Correct the spectra of a spatially matched cube by its photometry.
+
+    Example: [bold]specphoto spectral specphoto_ngc309.fits -o corr_specphoto_ngc309.fits[/bold]
+    """
+    options: dict[str, Any] = {
+        "library": library, "order": order, "model_error": model_error,
+        "exclude_bands": exclude, "line_window": line_window, "compat": compat and compat.value,
+    }  # fmt: skip
+    computer = _client(cluster, workers, memory, verbose=verbose)
+    with StageBars() as bars:
+        from specphoto.pipeline import run_spectral
+
+        made = run_spectral(
+            file, output, redshift=redshift, overwrite=overwrite, cluster=computer,
+            progress=bars.show, **options,
+        )  # fmt: skip
+    _report(made)
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="Any file that specphoto reads.")],
+) -> None:
+    """Say what a file holds: survey, shape, wavelengths, PSF, Galactic dust, bands, history.
+
+    Example: [bold]specphoto info manga-7495-12704-LOGCUBE.fits.gz[/bold]
+    """
+    from specphoto.describe import describe, open_any
+
+    kind, ds = open_any(file)
+    results.print(table(f"{file.name}: {kind}", describe(ds)))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path("demo"),
+    workers: Workers = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the simulated galaxy.")] = 1,
+) -> None:
+    """Simulate a galaxy, run the whole job on its files, and show how well the truth comes back.
+
+    Example: [bold]specphoto demo -o demo[/bold]
+    """
+    from specphoto.demo import run_demo
+
+    with _client("local", workers, None, verbose=False) as client:
+        run_demo(folder, client, seed=seed)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path("simulated"),
+    survey: Annotated[Survey, typer.Option("--survey", help="Format of the cube.")] = Survey.manga,
+    seed: Annotated[int, typer.Option("--seed", help="Chooses all that is random.")] = 1,
+    size: Annotated[
+        int, typer.Option("--size", help="Fibres of the MaNGA bundle, or spaxels on a MUSE side.")
+    ] = 127,
+    redshift: Annotated[float, typer.Option("--redshift", "-z")] = 0.03,
+    ebv: Annotated[float, typer.Option("--ebv", help="Galactic E(B-V), scale of SFD.")] = 0.03,
+) -> None:
+    """Write a cube and a photometric cube of a galaxy that does not exist, in survey formats.
+
+    Example: [bold]specphoto simulate -o sky --survey manga --size 19[/bold]
+    """
+    from specphoto.simulate import simulate_galaxy
+
+    made = simulate_galaxy(
+        folder, survey=survey.value, seed=seed, size=size, redshift=redshift, ebv=ebv
+    )
+    for path in (made.cube.path, made.photometry.path):
+        results.print(str(path), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _client(
+    kind: str, workers: int | None, memory: str | None, *, verbose: bool
+) -> Iterator["Client"]:
+    """Connect, and say where the dashboard is."""
+    from specphoto.cluster import connect
+
+    logging.getLogger("specphoto").setLevel(logging.INFO if verbose else logging.WARNING)
+    with connect(kind, workers=workers, memory_limit=memory) as client:
+        line(f"dashboard: {client.dashboard_link}")
+        yield client
+
+
+def _formats(choice: Format) -> tuple[Any, ...]:
+    return ("fits", "zarr") if choice is Format.both else (choice.value,)
+
+
+def _image(path: Path) -> Any:
+    """First image of a FITS file."""
+    from specphoto.io.fitsfile import open_fits
+
+    file = open_fits(path)
+    name = next((hdu.name for hdu in file.hdus if hdu.shape), "PRIMARY")
+    return file.values(name)
+
+
+def _report(made: Any) -> None:
+    for path in (made.fits, made.zarr):
+        if path is not None:
+            results.print(str(path), highlight=False, soft_wrap=True)
+
+
+def _one_line(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):
+        line(f"warning: {message}", style="yellow")
+
+
+class _Lines(logging.Handler):
+    """Log records as single lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        name = "warning" if record.levelno >= logging.WARNING else "note"
+        line(f"{name}: {record.getMessage()}", style="yellow" if name == "warning" else None)
+
+
+def main() -> None:
+    """Run the command line; exit code 2 and one sentence for input that cannot be used."""
+    warnings.showwarning = _one_line
+    logger = logging.getLogger("specphoto")
+    logger.addHandler(_Lines())
+    logger.propagate = False
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    try:
+        app(prog_name="specphoto")
+    except InputError as error:
+        line(f"error: {error}", style="red")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        line("stopped; nothing is left half-written", style="red")
+        sys.exit(130)

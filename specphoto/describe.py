@@ -1,0 +1,127 @@
+"""What a file or a dataset holds, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from specphoto.cube import celestial_wcs, pixel_scale
+from specphoto.errors import InputError
+from specphoto.io import open_cube, open_ifs, open_photometry
+from specphoto.io.fitsfile import open_fits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import xarray as xr
+
+__all__ = ["describe", "open_any"]
+
+_KINDS = {
+    "ifs": "cube of spectra", "photometry": "photometric cube",
+    "specphoto": "spectrophotometric cube",
+}  # fmt: skip
+
+
+def open_any(path: Path) -> tuple[str, xr.Dataset]:
+    """Open whatever specphoto reads, told apart by content; return its kind and the dataset.
+
+    Raises
+    ------
+    InputError
+        If it is nothing that specphoto reads.
+    """
+    ds = _open(path)
+    kind = _KINDS.get(str(ds.attrs.get("kind")), "dataset")
+    if ds.attrs.get("kind") == "specphoto":
+        kind += ", corrected" if ds.attrs.get("corrected") else ", not corrected yet"
+    return kind, ds
+
+
+def _open(path: Path) -> xr.Dataset:
+    if path.is_dir():
+        return open_cube(path)
+    file = open_fits(path)
+    names = {hdu.name for hdu in file.hdus}
+    if {"PHOTO_FLUX", "SPEC_FLUX"} <= names:
+        return open_cube(path)
+    if "FLUX_ERR" in names or "NFILTERS" in file.hdus[0].header:
+        return open_photometry(path)
+    try:
+        return open_ifs(path)
+    except InputError as error:
+        if "SPEC_FLUX" in names:  # a cube of ours without photometry
+            return open_cube(path)
+        raise error from None
+
+
+def describe(ds: xr.Dataset) -> list[tuple[str, str]]:
+    """Return names and values of what one asks of a dataset first; nothing big is read.
+
+    Parameters
+    ----------
+    ds
+        From any of the readers.
+    """
+    return [(name, value) for name, value in _facts(ds) if value]
+
+
+def _facts(ds: xr.Dataset) -> Iterator[tuple[str, str]]:
+    attrs = ds.attrs
+    yield "object", str(attrs.get("name", ""))
+    yield "survey", str(attrs.get("survey") or "")
+    yield "position", _position(attrs)
+    yield "redshift", "unknown" if attrs.get("redshift") is None else f"{attrs['redshift']:.6g}"
+    yield "shape", ", ".join(f"{dim} {n}" for dim, n in ds.sizes.items() if "order" not in str(dim))
+    if attrs.get("wcs"):
+        yield "pixel", f"{pixel_scale(celestial_wcs(ds)):.4g} arcsec"
+    if "wave" in ds:
+        wave = ds["wave"].values
+        yield "wavelengths", f"{wave[0]:.1f} to {wave[-1]:.1f} Angstrom (vacuum)"
+    yield "PSF", _psf(attrs.get("psf"))
+    yield (
+        "line spread",
+        "" if "spec_lsf" not in ds else f"on {', '.join(map(str, ds['spec_lsf'].dims))}",
+    )
+    yield "Galactic dust", _dust(attrs)
+    if "band" in ds:
+        yield "bands", ", ".join(map(str, ds["band"].values))
+    for name in ("photo_region", "spec_region"):
+        if name in ds:
+            yield name, f"{int(ds[name].sum())} pixels"
+    quality = attrs.get("quality")
+    if quality:
+        critical = ": CRITICAL, not to be used" if quality.get("critical") else ""
+        yield "quality", f"{quality['card']} = {quality['value']}{critical}"
+    yield "variables", ", ".join(map(str, ds.data_vars))
+    for step in attrs.get("provenance", []):
+        yield "history", _step(step)
+
+
+def _position(attrs: dict[str, Any]) -> str:
+    if attrs.get("ra") is None or attrs.get("dec") is None:
+        return ""
+    return f"{attrs['ra']:.5f}, {attrs['dec']:+.5f} degrees"
+
+
+def _psf(psf: dict[str, Any] | None) -> str:
+    if not psf:
+        return "unknown (give --source-psf or --psf)"
+    fwhm = np.atleast_1d(psf["fwhm"])
+    size = f"{fwhm.min():.3g}" + (f" to {fwhm.max():.3g}" if np.ptp(fwhm) > 0 else "")
+    return f"{psf['model']}, FWHM {size} arcsec"
+
+
+def _dust(attrs: dict[str, Any]) -> str:
+    done = "corrected" if attrs.get("ebv_corrected") else "not corrected"
+    if attrs.get("ebv") is None:
+        return f"{done}, E(B-V) not stated"
+    law = f", law {attrs['ebv_law']}" if attrs.get("ebv_law") else ""
+    return f"{done}, E(B-V) {attrs['ebv']:.4f} ({attrs.get('ebv_scale', 'scale unknown')}){law}"
+
+
+def _step(step: dict[str, Any]) -> str:
+    rest = {k: v for k, v in step.items() if k not in ("step", "version") and v}
+    return f"{step['step']} (specphoto {step['version']})" + (f" {rest}" if rest else "")
