@@ -83,8 +83,11 @@ def _open_zarr(folder: Path, chunks: Chunks) -> xr.Dataset:
             remedy="check the path",
         )  # fmt: skip
     with dask.config.set({"array.chunk-size": "64MiB"}):
-        wanted: Any = {"wave": chunks} if isinstance(chunks, int) else chunks
-        ds = xr.open_zarr(folder, chunks=wanted, consolidated=False, zarr_format=3)
+        stored: Any = "auto" if chunks == "auto" else {}
+        ds = xr.open_zarr(folder, chunks=stored, consolidated=False, zarr_format=3)
+    if chunks != "auto":
+        wanted = chunks if isinstance(chunks, dict) else {"wave": chunks}
+        ds = ds.chunk({dim: wanted.get(str(dim), -1) for dim in ds.dims})
     if "spec_flux" not in ds:
         raise InputError(
             str(folder), expected="a product with spec_flux",

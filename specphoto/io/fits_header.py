@@ -136,7 +136,8 @@ def axis_cards(dims: Sequence[str], celestial: Cards, spectral: dict[str, Any] |
         if dim == "wave" and spectral:
             cards += _linear(number, **spectral, cunit="Angstrom")
         elif dim not in ("y", "x"):
-            cards += _linear(number, ctype=dim.upper()[:8], crval=0.0, cdelt=1.0, crpix=1.0)
+            name = "WAVE_IDX" if dim == "wave" else dim.upper()[:8]
+            cards += _linear(number, ctype=name, crval=0.0, cdelt=1.0, crpix=1.0)
     return cards
 
 

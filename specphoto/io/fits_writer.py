@@ -9,13 +9,13 @@ from operator import mul
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from dask.base import is_dask_collection
 
 from specphoto.errors import InputError
+from specphoto.io.blocks import in_blocks, stream
 from specphoto.io.fits_compat import layout_pixedfit
 from specphoto.io.fits_header import header_of
 from specphoto.io.fits_layout import layout
-from specphoto.io.staging import gathered, require_space, staged, stream
+from specphoto.io.staging import require_space, staged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from specphoto.io.staging import Target
+    from specphoto.io.blocks import Target
 
 __all__ = ["FitsTarget", "prepare_fits", "write_fits"]
 
@@ -60,7 +60,7 @@ def write_fits(
         or the dataset holds what FITS cannot keep.
     """
     with staged(path, overwrite=overwrite) as aside:
-        stream(prepare_fits(ds, aside, name=str(path), compat=compat))
+        stream(prepare_fits(in_blocks(ds), aside, name=str(path), compat=compat))
 
 
 def prepare_fits(
@@ -71,7 +71,7 @@ def prepare_fits(
     Parameters
     ----------
     ds
-        The dataset.
+        The dataset, :func:`~specphoto.io.blocks.in_blocks`.
     aside
         File to make.
     name
@@ -96,21 +96,12 @@ def prepare_fits(
             offset += file.write(header.tostring().encode("ascii"))
             if plan.values is not None:
                 target = FitsTarget(str(aside.absolute()), offset, plan.shape, plan.dtype.str)
-                pairs.append((_rows_whole(plan.values), target))
+                pairs.append((plan.values, target))
                 size = math.prod(plan.shape) * plan.dtype.itemsize
                 offset += -(-size // _BLOCK) * _BLOCK
         require_space(aside, offset, name)
         file.truncate(offset)
     return pairs
-
-
-def _rows_whole(values: xr.Variable) -> xr.Variable:
-    """Join chunks along x, so that a block's rows follow each other in the file."""
-    values = gathered(values)
-    if is_dask_collection(values.data) and values.chunksizes[values.dims[-1]][1:]:
-        data = values.data.rechunk({values.ndim - 1: -1}, method="tasks")
-        return values.copy(data=data)
-    return values
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal
 
+from specphoto.io.blocks import in_blocks, stream
 from specphoto.io.fits_writer import prepare_fits
-from specphoto.io.staging import staged, stream
+from specphoto.io.staging import staged
 from specphoto.io.zarr_store import prepare_zarr
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from specphoto.io.staging import Target
+    from specphoto.io.blocks import Target
 
 __all__ = ["write_products"]
 
@@ -49,6 +50,7 @@ def write_products(
         As :func:`specphoto.write_fits` and :func:`specphoto.write_zarr` do.
     """
     with ExitStack() as stack:
+        ds = in_blocks(ds)
         pairs: list[tuple[xr.Variable, Target]] = []
         if fits is not None:
             aside = stack.enter_context(staged(fits, overwrite=overwrite))

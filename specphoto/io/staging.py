@@ -1,4 +1,4 @@
-"""Products that are whole or not there: written aside, then renamed; and the one pass of writing.
+"""Products that are whole or not there: written aside, then renamed.
 
 A product is written under a hidden name in its own folder and gets its name when it is complete,
 so that what carries the name can be trusted, and a failed run leaves nothing behind.
@@ -12,29 +12,14 @@ import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-import dask.array as da
-import numpy as np
-from dask.base import is_dask_collection
+from typing import TYPE_CHECKING
 
 from specphoto.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    import xarray as xr
-    from numpy.typing import NDArray
-
-__all__ = ["Target", "gathered", "require_space", "staged", "stream"]
-
-_SMALL = 16e6
-
-
-class Target(Protocol):
-    """Where blocks go: region assignment, safe from several threads, processes and machines."""
-
-    def __setitem__(self, region: tuple[slice, ...], block: NDArray[np.generic]) -> None: ...
+__all__ = ["require_space", "staged"]
 
 
 @contextmanager
@@ -132,29 +117,3 @@ def require_space(path: Path, size: int, name: str) -> None:
             name, expected=f"{size / 1e9:.2f} GB free in {path.parent}",
             found=f"{free / 1e9:.2f} GB", remedy="free some space or write elsewhere",
         )  # fmt: skip
-
-
-def gathered(variable: xr.Variable) -> xr.Variable:
-    """Return a small lazy variable in one block: a map in hundreds of blocks is all overhead."""
-    if is_dask_collection(variable.data) and variable.nbytes <= _SMALL:
-        return variable.copy(data=variable.data.rechunk(-1, method="tasks"))
-    return variable
-
-
-def stream(pairs: Iterable[tuple[xr.Variable, Target]]) -> None:
-    """Write every variable to its target in one pass over one graph.
-
-    What several variables share is computed once; each block is written as it comes and then
-    dropped. Blocks are written by the tasks themselves, so on a cluster the product must lie on
-    a file system that all workers share.
-    """
-    sources: list[da.Array] = []
-    targets: list[Any] = []  # dask knows no name for "takes assignments of regions"
-    for variable, target in pairs:
-        if is_dask_collection(variable.data):
-            sources.append(variable.data)
-            targets.append(target)
-        else:
-            target[tuple(slice(0, n) for n in variable.shape)] = np.asarray(variable.data)
-    if sources:
-        da.store(sources, targets, lock=False)

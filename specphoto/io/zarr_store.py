@@ -13,22 +13,19 @@ from zarr.codecs import BloscCodec
 from specphoto.cube import SCHEMA_VERSION
 from specphoto.errors import InputError
 from specphoto.io.attributes import plain_attributes
-from specphoto.io.staging import gathered, staged, stream
+from specphoto.io.blocks import in_blocks, plan_chunks, stream
+from specphoto.io.staging import staged
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
 
     import numpy as np
     import xarray as xr
     from numpy.typing import NDArray
 
-    from specphoto.io.staging import Target
+    from specphoto.io.blocks import Target
 
-__all__ = ["ZarrTarget", "is_zarr", "plan_chunks", "prepare_zarr", "write_zarr"]
-
-# About 4 MB of float32: a spectrum touches 5 chunks of a MaNGA cube, an image 16.
-_CHUNK = {"wave": 1024, "y": 32, "x": 32}
+__all__ = ["ZarrTarget", "is_zarr", "prepare_zarr", "write_zarr"]
 
 # Measured on a 101 x 101 x 4563 cube, two cores: 0.7 s and 60 MB of 186; level 3 takes a third
 # longer and gains 3%, bit shuffling gains nothing on noise.
@@ -60,7 +57,7 @@ def write_zarr(ds: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool 
         If the folder exists, or its parent does not, or an attribute has no JSON form.
     """
     with staged(path, overwrite=overwrite) as aside:
-        stream(prepare_zarr(ds, aside, path=path))
+        stream(prepare_zarr(in_blocks(ds), aside, path=path))
 
 
 def is_zarr(path: Path) -> bool:
@@ -76,7 +73,7 @@ def prepare_zarr(
     Parameters
     ----------
     ds
-        The dataset.
+        The dataset, :func:`~specphoto.io.blocks.in_blocks`.
     aside
         Folder to make.
     path
@@ -91,9 +88,7 @@ def prepare_zarr(
     chunks: dict[str, tuple[int, ...]] = {}
     for name, variable in ds.variables.items():
         if is_dask_collection(variable.data):
-            variable = gathered(variable)
-            blocks, chunks[str(name)] = plan_chunks(variable.chunksizes, variable.sizes)
-            ds[name] = variable.copy(data=variable.data.rechunk(blocks, method="tasks"))
+            chunks[str(name)] = plan_chunks(variable.chunksizes, variable.sizes)[1]
     encoding: dict[str, dict[str, Any]] = {
         name: {"chunks": chunk, "compressors": (_COMPRESSOR,)} for name, chunk in chunks.items()
     }
@@ -116,51 +111,6 @@ def _storable(ds: xr.Dataset) -> xr.Dataset:
             ds = ds.assign_coords({name: variable.astype(object)})
         ds[name].attrs = plain_attributes(variable.attrs, str(name))
     return ds
-
-
-def plan_chunks(
-    blocks: Mapping[Any, tuple[int, ...]], sizes: Mapping[Any, int]
-) -> tuple[tuple[Any, ...], tuple[int, ...]]:
-    """Chunks to store, and blocks to compute that hold whole chunks, so that none is shared.
-
-    Parameters
-    ----------
-    blocks
-        Dask's block sizes by dim.
-    sizes
-        Length by dim.
-
-    Returns
-    -------
-    blocks
-        Block sizes along each axis, changed only where chunks would be cut.
-    chunks
-        Chunk length along each axis.
-    """
-    # maps and images are small: they are not cut
-    wanted = _CHUNK if "wave" in sizes else {}
-    plans = [_plan_axis(blocks[dim], sizes[dim], wanted.get(dim)) for dim in sizes]
-    return tuple(b for b, _ in plans), tuple(c for _, c in plans)
-
-
-def _plan_axis(
-    blocks: tuple[int, ...], size: int, wanted: int | None
-) -> tuple[tuple[int, ...], int]:
-    wanted = max(1, min(wanted or size, size))
-    if len(blocks) <= 1:
-        return blocks, wanted
-    first = blocks[0]
-    regular = all(b == first for b in blocks[:-1]) and blocks[-1] <= first
-    if regular:
-        parts = -(-first // wanted)
-        while parts < first and first % parts:
-            parts += 1
-        # blocks whose length has no fitting divisor make crumbs: those are joined instead
-        if 2 * (first // parts) > min(first, wanted):
-            return blocks, first // parts
-    step = wanted * max(1, round(max(blocks) / wanted))
-    whole, rest = divmod(size, step)
-    return (step,) * whole + ((rest,) if rest else ()), wanted
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,151 @@
+"""One pass of writing: common blocks for all cubes, each computed, written everywhere, dropped.
+
+Left to itself, a graph of many stores may finish one cube before it begins the next, and hold
+what they share until then: a whole galaxy. So all cubes are cut alike, and one task writes one
+block of all of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import dask.array as da
+import numpy as np
+from dask.base import compute, is_dask_collection
+
+from specphoto.io.fitsfile import plane_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import xarray as xr
+    from numpy.typing import NDArray
+
+__all__ = ["Target", "in_blocks", "plan_chunks", "stream"]
+
+_CUBE = ("wave", "y", "x")
+
+# About 4 MB of float32: a spectrum touches 5 chunks of a MaNGA cube, an image 16.
+_CHUNK = {"wave": 1024, "y": 32, "x": 32}
+
+
+class Target(Protocol):
+    """Where blocks go: region assignment, safe from several threads, processes and machines."""
+
+    def __setitem__(self, region: tuple[slice, ...], block: NDArray[np.generic]) -> None: ...
+
+
+def in_blocks(ds: xr.Dataset) -> xr.Dataset:
+    """Return the dataset with all cubes cut alike, and all other lazy variables in one block.
+
+    The blocks are those of ``spec_flux`` (or of the first lazy cube), joined along x, so that a
+    block's rows follow each other in a FITS file, and joined further where they would cut the
+    chunks of a Zarr folder. A map in hundreds of blocks would be all overhead.
+    """
+    cubes = [name for name in ds.data_vars if set(ds[name].dims) == set(_CUBE)]
+    lazy = [name for name in cubes if is_dask_collection(ds[name].data)]
+    blocks: Mapping[Any, Any] = {}
+    if lazy:
+        first = ds["spec_flux" if "spec_flux" in lazy else lazy[0]]
+        sizes = dict(first.sizes)
+        joined = {**first.chunksizes, "x": (sizes["x"],)}
+        if len(first.chunksizes["x"]) > 1:
+            # blocks of whole spectra, joined, would be large: write them piece by piece
+            joined["wave"] = da.core.normalize_chunks((_CHUNK["wave"],), (sizes["wave"],))[0]
+        blocks = dict(zip(sizes, plan_chunks({d: joined[d] for d in sizes}, sizes)[0], strict=True))
+    elif cubes:
+        shape = tuple(ds.sizes[dim] for dim in _CUBE)
+        blocks = dict(zip(_CUBE, plane_chunks(shape), strict=True))
+    return ds.assign({n: _cut(ds[n], blocks if n in cubes else {}) for n in ds.data_vars})
+
+
+def _cut(array: xr.DataArray, blocks: Mapping[Any, Any]) -> xr.DataArray:
+    chunks = tuple(blocks.get(dim, -1) for dim in array.dims)
+    if is_dask_collection(array.data):
+        return array.copy(data=array.data.rechunk(chunks, method="tasks"))
+    if blocks:
+        return array.copy(data=da.from_array(array.data, chunks=chunks, name=False))
+    return array
+
+
+def plan_chunks(
+    blocks: Mapping[Any, tuple[int, ...]], sizes: Mapping[Any, int]
+) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """Chunks to store, and blocks to compute that hold whole chunks, so that none is shared.
+
+    Parameters
+    ----------
+    blocks
+        Dask's block sizes by dim.
+    sizes
+        Length by dim.
+
+    Returns
+    -------
+    blocks
+        Block sizes along each axis, changed only where chunks would be cut. Planned again, they
+        stay as they are.
+    chunks
+        Chunk length along each axis.
+    """
+    # maps and images are small: they are not cut
+    wanted = _CHUNK if set(_CUBE) <= set(sizes) else {}
+    plans = [_plan_axis(blocks[dim], sizes[dim], wanted.get(dim)) for dim in sizes]
+    return tuple(b for b, _ in plans), tuple(c for _, c in plans)
+
+
+def _plan_axis(
+    blocks: tuple[int, ...], size: int, wanted: int | None
+) -> tuple[tuple[int, ...], int]:
+    wanted = max(1, min(wanted or size, size))
+    if len(blocks) <= 1:
+        return blocks, wanted
+    first = blocks[0]
+    regular = all(b == first for b in blocks[:-1]) and blocks[-1] <= first
+    if regular:
+        parts = -(-first // wanted)
+        while parts < first and first % parts:
+            parts += 1
+        # blocks whose length has no fitting divisor make crumbs: those are joined instead
+        if 2 * (first // parts) > min(first, wanted):
+            return blocks, first // parts
+    step = wanted * max(1, round(max(blocks) / wanted))
+    whole, rest = divmod(size, step)
+    return (step,) * whole + ((rest,) if rest else ()), wanted
+
+
+def stream(pairs: Iterable[tuple[xr.Variable, Target]]) -> None:
+    """Write every variable to its target in one pass over one graph.
+
+    What several variables share is computed once. Variables that are cut alike are written
+    together. The tasks write, so on a cluster the product must lie on a file system that all
+    workers share.
+    """
+    groups: dict[Any, list[tuple[da.Array, Target]]] = {}
+    for variable, target in pairs:
+        if is_dask_collection(variable.data):
+            groups.setdefault(variable.chunks, []).append((variable.data, target))
+        else:
+            target[tuple(slice(0, n) for n in variable.shape)] = np.asarray(variable.data)
+    compute(*[_writes(group) for group in groups.values()])
+
+
+def _writes(group: list[tuple[da.Array, Target]]) -> da.Array:
+    """Array of flags, one for each block, that is computed by writing the blocks."""
+    sources = [source for source, _ in group]
+    chunks = tuple((1,) * n for n in sources[0].numblocks)
+    meta = np.empty((0,) * len(chunks), dtype=bool)
+    done: da.Array = da.map_blocks(
+        _write, *sources, targets=[target for _, target in group], dtype=bool, chunks=chunks,
+        meta=meta,
+    )  # fmt: skip
+    return done
+
+
+def _write(
+    *blocks: NDArray[Any], targets: list[Target], block_info: Any = None
+) -> NDArray[np.bool_]:
+    region = tuple(slice(start, stop) for start, stop in block_info[0]["array-location"])
+    for target, block in zip(targets, blocks, strict=True):
+        target[region] = block
+    return np.ones((1,) * len(region), dtype=bool)
