@@ -177,10 +177,37 @@ def test_fit_factor__too_few_channels_are_unknown():
 
 
 def test_fit_factor__a_piece_of_the_range_does_not_fix_the_rest():
-    # 60 channels at one end cannot tell what a cubic does at the other
+    # 60 channels at one end cannot tell what a cubic does at the other, and the error says so
     flux, variance, good, model = observed(20, 2)
     good[:, 60:] = False
-    assert_unknown(fit_factor(flux, variance, good, model, basis(X, 3)))
+    fit = fit_factor(flux, variance, good, model, basis(X, 3))
+    factor, true = fit.coef @ basis(X, 3), TRUE @ basis(X, 3)
+    err = evaluate_err(np.moveaxis(fit.cov, 0, -1), X).T
+    np.testing.assert_allclose(factor[:, :60], np.tile(true[:60], (2, 1)), rtol=0.02)
+    assert (err[:, -1] > 0.1).all()
+    assert (np.abs(factor - true)[:, -1] < 2.0 * err[:, -1]).all()
+
+
+def test_fit_factor__steps_down_where_the_sky_leads_the_polynomial_astray():
+    # light that is none at the blue end and far too much at the red: no calibration is like that
+    flux, variance, good, model = observed(2, 20)
+    flux[:, :300] -= model[:, :300]
+    flux[:, -250:] += 6.0 * model[:, -250:]
+    fit = fit_factor(flux, variance, good, model, basis(X, 3))
+    np.testing.assert_array_equal(fit.coef[:, 3], 0.0)
+    np.testing.assert_allclose(fit.cov[:, 3, 3], (0.1 * fit.coef[:, 0]) ** 2)
+    np.testing.assert_array_equal(fit.cov[:, :3, 3], 0.0)
+    factor = fit.coef @ basis(X, 3)
+    assert (factor > 0.3).all()
+    assert (factor < 3.0).all()
+
+
+@pytest.mark.parametrize("strength", [0.25, 0.4])
+def test_fit_factor__large_but_smooth_factors_keep_their_order(strength):
+    coef = np.array([1.0, strength, -0.05, 0.05])
+    fit = fit_factor(*observed(10, 30, coef), basis(X, 3))
+    assert (fit.coef[:, 3] != 0.0).all()
+    np.testing.assert_allclose(fit.coef.mean(axis=0), coef, atol=0.004)
 
 
 def test_fit_factor__one_unknown_pixel_leaves_its_neighbours_alone():

@@ -19,6 +19,10 @@ __all__ = ["FactorFit", "basis", "evaluate", "evaluate_err", "fit_factor", "norm
 
 # A factor whose relative noise is larger than this says nothing about the spectrum.
 _UNKNOWN = 0.3
+# A factor that leaves its mean by more than this does not follow the calibration.
+_EXCURSION = 3.0
+# Error of the coefficients that a spectrum cannot fix, relative to the level.
+_DROPPED = 0.1
 # Channels over which the scatter of a spectrum is compared with its errors.
 _STRETCH = 64
 
@@ -127,30 +131,57 @@ def fit_factor(
     Returns
     -------
     FactorFit
-        Pixels without information (too few channels, noise above 30% of the factor, a factor
-        that is not positive everywhere) are NaN.
+        Where the spectrum does not fix a polynomial of this order (noise above 30% of the factor,
+        or a factor that leaves its mean by a factor of 3: it follows residuals of the sky), the
+        highest order that it fixes is fitted, and those above are 0 with an error of 10%. Pixels
+        without information (too few channels, a level that noise hides) are NaN.
     """
-    n_coef = L.shape[0]
+    n_pixel, n_coef = flux.shape[0], L.shape[0]
     m = np.where(good, model, 0.0)
     f = np.where(good, flux, 0.0)
     noise = np.where(good, variance, 1.0)
     u = np.where(good, 1.0 / (noise + (template_error * m) ** 2), 0.0)
     excess = _excess_noise(f, m, u)
     noise, u = noise * excess, u / excess
-    products = (L[:, None] * L[None, :]).reshape(n_coef * n_coef, -1).T
     um = u * m
-    normal = ((um * f) @ products).reshape(-1, n_coef, n_coef)
-    right = (um * m) @ L.T
+    normal = ((um * f) @ _products(L)).reshape(-1, n_coef, n_coef)
+    right, noise = (um * m) @ L.T, noise * um**2
+    fit = FactorFit(np.full((n_pixel, n_coef), np.nan), np.full((n_pixel, n_coef, n_coef), np.nan))
     enough = (good.sum(axis=1) > 10 * n_coef) & (normal[:, 0, 0] > 0)
-    inverse = _inverse(normal, enough)
+    rest = np.flatnonzero(enough)
+    for n in range(n_coef, 0, -1):
+        if rest.size == 0:
+            break
+        coef, cov = _solve(normal[rest, :n, :n], right[rest, :n], noise[rest], L[:n])
+        known = _plausible(coef, cov, coef @ L[:n])
+        rows, rest = rest[known], rest[~known]
+        fit.coef[rows] = _padded(coef[known], n_coef)
+        fit.cov[rows] = _padded(cov[known], n_coef)
+        for k in range(n, n_coef):
+            fit.cov[rows, k, k] = (_DROPPED * coef[known, 0]) ** 2
+    return fit
+
+
+def _products(L: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``L_k L_l`` of all pairs, ``(n_wave, n_coef^2)``."""
+    return (L[:, None] * L[None, :]).reshape(L.shape[0] ** 2, -1).T
+
+
+def _solve(
+    normal: NDArray[np.float64], right: NDArray[np.float64], noise: NDArray[np.float64],
+    L: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """Coefficients and their covariance; ``noise`` is the variance of ``u m f``."""
+    inverse = _inverse(normal)
     coef = np.einsum("pkl,pl->pk", inverse, right)
-    factor = coef @ L
-    middle = ((noise * (um * factor) ** 2) @ products).reshape(-1, n_coef, n_coef)
-    cov = np.einsum("pij,pjk,plk->pil", inverse, middle, inverse)
-    known = enough & _informative(coef, cov, factor)
-    coef[~known] = np.nan
-    cov[~known] = np.nan
-    return FactorFit(coef, cov)
+    middle = ((noise * (coef @ L) ** 2) @ _products(L)).reshape(normal.shape)
+    return coef, np.einsum("pij,pjk,plk->pil", inverse, middle, inverse)
+
+
+def _padded(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Zeros for the orders that were dropped, on all axes but the first."""
+    more = n - values.shape[1]
+    return np.pad(values, [(0, 0)] + [(0, more)] * (values.ndim - 1))
 
 
 def _excess_noise(
@@ -171,25 +202,26 @@ def _excess_noise(
     weighted = weight * model
     mm, fm = total(weighted * model), total(weighted * flux)
     chi2 = total(weight * flux**2) - fm**2 / np.where(mm > 0, mm, 1.0)
-    freedom = np.maximum(total(weight > 0) - 1.0, 1.0)
+    freedom = np.maximum(total((weight > 0).astype(float)) - 1.0, 1.0)
     return np.repeat(np.maximum(chi2 / freedom, 1.0), length, axis=1)
 
 
-def _inverse(matrix: NDArray[np.float64], ok: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inverse of each matrix that is well conditioned; the others give NaN."""
     out = np.full_like(matrix, np.nan)
-    safe = np.where(ok[:, None, None] & np.isfinite(matrix), matrix, np.eye(matrix.shape[1]))
-    fine = ok & (np.linalg.cond(safe) < 1e12)
-    out[fine] = np.linalg.inv(safe[fine])
+    fine = np.linalg.cond(matrix) < 1e12
+    out[fine] = np.linalg.inv(matrix[fine])
     return out
 
 
-def _informative(
+def _plausible(
     coef: NDArray[np.float64], cov: NDArray[np.float64], factor: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Whether noise leaves the level of the factor known, and the factor is positive."""
+    """Whether noise leaves the factor known, and it is such as calibrations are."""
     with np.errstate(invalid="ignore"):
         # the mean over wavelength of L_k^2 is 1 / (2 k + 1)
         mean_square = 1.0 / (2.0 * np.arange(coef.shape[1]) + 1.0)
         noise = np.sqrt(np.einsum("pkk,k->p", cov, mean_square))
-        return np.asarray((noise < _UNKNOWN * coef[:, 0]) & (factor.min(axis=1) > 0))
+        near = factor / coef[:, :1]
+        smooth = (near.min(axis=1) > 1.0 / _EXCURSION) & (near.max(axis=1) < _EXCURSION)
+        return np.asarray((noise < _UNKNOWN * coef[:, 0]) & smooth)
