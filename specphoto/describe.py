@@ -96,8 +96,7 @@ def _facts(ds: xr.Dataset) -> Iterator[tuple[str, str]]:
         critical = ": CRITICAL, not to be used" if quality.get("critical") else ""
         yield "quality", f"{quality['card']} = {quality['value']}{critical}"
     yield "variables", ", ".join(map(str, ds.data_vars))
-    for step in attrs.get("provenance", []):
-        yield "history", _step(step)
+    yield "history", "; ".join(_step(step) for step in attrs.get("provenance", []))
 
 
 def _position(attrs: dict[str, Any]) -> str:
@@ -123,5 +122,6 @@ def _dust(attrs: dict[str, Any]) -> str:
 
 
 def _step(step: dict[str, Any]) -> str:
-    rest = {k: v for k, v in step.items() if k not in ("step", "version") and v}
-    return f"{step['step']} (specphoto {step['version']})" + (f" {rest}" if rest else "")
+    source = f" {step['input']}" if step.get("input") else ""
+    notes = "".join(f", assumed {note}" for note in step.get("assumed") or ())
+    return f"{step['step']}{source} ({step['version']}){notes}"

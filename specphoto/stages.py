@@ -16,7 +16,7 @@ __all__ = ["STAGES", "Stage", "StageWatch", "stages_of"]
 # Names of tasks, or parts of them, by stage; the first that fits counts. A task that does several
 # things bears the name of the last of them.
 _PARTS: Mapping[str, tuple[str, ...]] = {
-    "write": ("store",),
+    "write": ("write",),
     "spectral match": ("match-spectra", "prepare", "factor", "finalize"),
     "spatial match": ("match-planes", "built", "sky_from_images", "node", "mean_known"),
     "rechunk": ("rechunk", "shuffle", "concatenate"),
