@@ -67,6 +67,11 @@ def open_cube(
     file = open_fits(path)
     if ATTRIBUTES in file:
         return _open_fits(file, chunks)
+    if str(file["PRIMARY"].header.get("CREATOR", "")).startswith("specphoto"):
+        raise InputError(
+            str(path), expected=f"the HDU {ATTRIBUTES} at the end of a product of ours",
+            found=f"{file.hdus[-1].name} at the end", remedy="the file is cut: copy it again",
+        )  # fmt: skip
     if is_pixedfit(file):
         return open_pixedfit(file, chunks=chunks, compat=compat)
     raise InputError(

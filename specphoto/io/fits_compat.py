@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SENTINEL", "layout_pixedfit"]
 
-# What piXedfit writes for fluxes of images outside the galaxy: -99 in units of 1e-17.
+# What piXedfit writes for fluxes of images outside the galaxy: -99 in units of 1e-17. A band that
+# lacks inside it is 0 there, for a negative error stops the scripts that plot it.
 SENTINEL = -99.0 / 1e-17
 
 _SPATIAL = (
@@ -66,7 +67,9 @@ def _plans(ds: xr.Dataset, name: str, scale: list[float] | None) -> list[HduPlan
     if name in ("photo_flux", "photo_err"):
         if scale is not None:
             variable = variable / np.reshape(scale, (-1, 1, 1))
-        variable = filled(variable, variable.notnull(), SENTINEL)
+        known = variable.notnull()
+        region = ds.variables["photo_region"].astype(bool)
+        variable = filled(filled(variable, known | ~region, 0.0), known | region, SENTINEL)
     else:
         variable = filled(variable, variable.notnull(), 0.0)
     if name != "mod_flux":

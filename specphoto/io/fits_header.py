@@ -9,6 +9,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import FITSFixedWarning
 
+import specphoto
 from specphoto.cube import celestial_wcs
 from specphoto.errors import InputError
 from specphoto.spectral.wavelength import vacuum_to_air
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "CREATOR",
     "FLUX_BUNIT",
     "Cards",
     "axis_cards",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 FLUX_BUNIT = "10**(-17) erg s-1 cm-2 Angstrom-1"
+CREATOR = f"specphoto {specphoto.__version__}"
 _PEER_BUNIT = "erg/s/cm^2/A"
 _UNIT = 1e-17
 
@@ -61,6 +64,7 @@ def primary_cards(ds: xr.Dataset, *, compat: bool = False) -> Cards:
         ("SPECPHOT", 1, "1 = spectrophotometric cube"),
         ("IFSSURVE", attrs.get("survey"), "IFS survey"),
         *[(f"FIL{i}", band, f"band {i}") for i, band in enumerate(bands)],
+        ("CREATOR", None if compat else CREATOR, "what wrote this file"),
     ]
     return [card for card in cards if card[1] is not None]
 
