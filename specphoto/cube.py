@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "BLOCK_MULTIPLE",
     "FLUX_UNIT",
     "SCHEMA_VERSION",
     "VARIABLES",
@@ -60,6 +61,9 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 FLUX_UNIT = "1e-17 erg s-1 cm-2 Angstrom-1"
+#: Blocks of pixels begin at multiples of this on the sky, so that those of one stage are whole
+#: chunks of the next and of the Zarr store.
+BLOCK_MULTIPLE = 8
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ def reached(
     corner_y: NDArray[np.float64],
     shape: tuple[int, int],
     reach: int,
+    *,
+    multiple: int = 1,
 ) -> tuple[slice, slice]:
     """Smallest box of output pixels that holds all within ``reach`` pixels of the source grid.
 
@@ -68,6 +70,8 @@ def reached(
         ``(n_y, n_x)`` of the source.
     reach
         In source pixels.
+    multiple
+        The box begins and ends at multiples of this, or at the end of the frame.
 
     Returns
     -------
@@ -79,10 +83,14 @@ def reached(
         around = np.stack([corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1]])
         # comparisons with NaN are False: pixels off the sky are not near
         near &= (around.max(axis=0) > -0.5 - reach) & (around.min(axis=0) < size - 0.5 + reach)
-    y, x = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
-    if y.size == 0:
-        return slice(0, 1), slice(0, 1)
-    return slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
+    rows, columns = near.any(axis=1), near.any(axis=0)
+    return _span(np.asarray(rows), multiple), _span(np.asarray(columns), multiple)
+
+
+def _span(near: NDArray[np.bool_], multiple: int) -> slice:
+    index = np.flatnonzero(near) if near.any() else np.zeros(1, dtype=int)
+    first = int(index[0]) // multiple * multiple
+    return slice(first, min(near.size, (int(index[-1]) // multiple + 1) * multiple))
 
 
 def _transform(

@@ -12,6 +12,7 @@ from dask.delayed import delayed
 
 from specphoto.blas import single_thread
 from specphoto.cube import (
+    BLOCK_MULTIPLE,
     Grid,
     add_provenance,
     annotate,
@@ -246,7 +247,8 @@ def _geometry(
             found=f"no overlap, centres {centre[0].separation(centre[1]).arcsec:.4g} arcsec apart",
             remedy="check that both files are of one galaxy and that their WCS are right",
         )  # fmt: skip
-    box = reached(corner_x, corner_y, source.shape, max(kernel.shape) // 2)
+    reach = max(kernel.shape) // 2
+    box = reached(corner_x, corner_y, source.shape, reach, multiple=BLOCK_MULTIPLE)
     around = tuple(slice(s.start, s.stop + 1) for s in box)
     corners = (corner_x[around], corner_y[around])
     pad = operator_pad(*corners, source.shape, kernel)

@@ -50,7 +50,7 @@ def match_spectral(
     exclude_bands: Sequence[str] | None = None,
     anchor_error: float | None = 0.01,
     line_window: float = 500.0,
-    block: int = 24,
+    block: int = 16,
     compat: Literal["pixedfit"] | None = None,
     **compat_options: Any,
 ) -> xr.Dataset:
@@ -83,7 +83,7 @@ def match_spectral(
     line_window
         Half width in km/s of the emission-line windows that the fit of the factor leaves out.
     block
-        Pixels on a side of the blocks of a task.
+        Pixels on a side of the blocks of a task; best a multiple of 8.
     compat
         'pixedfit' for the recipe of piXedfit v1.0, with its faults.
     **compat_options
@@ -276,12 +276,7 @@ def _split(cube: xr.Dataset, block: int) -> dict[str, tuple[int, ...]]:
     out = {}
     for axis in ("y", "x"):
         sizes = cube["spec_flux"].chunksizes.get(axis, (cube.sizes[axis],))
-        parts = [-(-size // block) for size in sizes]
-        # pieces as equal as can be: no sliver at the end of a chunk
-        out[axis] = tuple(
-            size // n + (k < size % n)
-            for size, n in zip(sizes, parts, strict=True) for k in range(n)
-        )  # fmt: skip
+        out[axis] = tuple(min(block, n - k) for n in sizes for k in range(0, n, block))
     return out
 
 
