@@ -9,7 +9,7 @@ import numpy as np
 from astropy.io import fits
 
 from specphoto.io.survey import instrument
-from specphoto.photometry.extinction import effective_ebv, transmission
+from specphoto.photometry.extinction import transmission
 from specphoto.simulate.exposure import Noise, SimulatedCube, Snr, expose, shifted
 from specphoto.simulate.pixels import PixelGrid
 from specphoto.simulate.populations import LIGHT_SPEED
@@ -53,8 +53,9 @@ def write_califa(
 ) -> SimulatedCube:
     """Write a CALIFA COMB cube: 78 x 73 spaxels of 1 arcsec, 3701 A + 2 A in air.
 
-    The survey corrects for Galactic extinction; its correction uses the law of Cardelli et al.
-    (1989), so that a true law that differs leaves its trace in the file.
+    The survey corrects for Galactic extinction; its correction uses the E(B-V) of Schlegel et al.
+    (1998) unscaled and the law of Cardelli et al. (1989): where the truth differs, its trace is
+    in the file.
 
     Parameters
     ----------
@@ -84,7 +85,8 @@ def write_califa(
     curve = ((float(wave[n_wave // 2]), psf),)
     observed = hexagon(pixels, _BUNDLE)
     light = make_sky(truth).cube(shifted(truth, pixels), curve, wave, lsf)
-    undone = transmission(wave, effective_ebv(truth.ebv, "SFD"), law=facts["extinction"]["law"])
+    # the survey takes the map's value as it is
+    undone = transmission(wave, truth.ebv, law=facts["extinction"]["law"])
     exposure = expose(
         truth, light, pixels, wave, throughput=dust(truth, wave) / undone, observed=observed,
         snr=snr, noise="independent" if noise == "correlated" else noise,
