@@ -103,8 +103,9 @@ def test_recovery__the_error_is_that_of_the_factor(full_size):
     x = legendre.normalized(full_size.made.cube.wave, *full_size.out.attrs["corr_range"])
     err = legendre.evaluate_err(full_size.out.corr_cov.values, x)
     pull = (full_size.wrong * full_size.made.cube.factor()[:, None, None] / err)[:, full_size.good]
-    assert 0.8 < np.std(pull[::50]) < 1.2
-    assert 0.8 < np.percentile(np.abs(pull[::50]), 68) < 1.2
+    # a little wide: 3% of template error, of which a library that holds the truth has none
+    assert 0.65 < np.std(pull[::50]) < 1.15
+    assert 0.65 < np.percentile(np.abs(pull[::50]), 68) < 1.15
 
 
 def test_recovery__synthetic_photometry_closes_within_the_photometric_errors(full_size):
@@ -135,8 +136,13 @@ def test_recovery__populations_of_another_family(tmp_path):
                 library=default_library(20_000))  # fmt: skip
     bright = found.good & (found.sn >= 3.0)
     wrong = found.wrong[:, bright]
-    assert np.median(np.abs(wrong)) < 0.03
-    assert abs(wrong.mean()) < 0.015
-    assert np.percentile(np.sqrt(np.mean(wrong**2, axis=0)), 84) < 0.06
-    after = found.out.closure_after.sel(band="sdss_r").values[bright]
-    assert np.sqrt(np.mean(after**2)) < 0.035
+    assert np.median(np.abs(wrong)) < 0.02
+    assert abs(wrong.mean()) < 0.008
+    assert np.percentile(np.sqrt(np.mean(wrong**2, axis=0)), 84) < 0.05
+    x = legendre.normalized(found.made.cube.wave, *found.out.attrs["corr_range"])
+    err = legendre.evaluate_err(found.out.corr_cov.values, x)[:, bright]
+    pull = wrong * found.made.cube.factor()[:, None] / err
+    assert np.percentile(np.abs(pull[::50]), 68) < 1.3
+    for band in ("sdss_g", "sdss_r", "sdss_i"):
+        after = found.out.closure_after.sel(band=band).values[bright]
+        assert np.std(after) < 1.0857 * PHOTOMETRIC_ERROR

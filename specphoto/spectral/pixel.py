@@ -4,7 +4,8 @@ With ``t`` the true spectrum of a pixel and ``f = t / P`` + noise the observed o
 
 1. the photometry is fitted with the whole library (:mod:`specphoto.spectral.sedfit`); the
    reference ``m`` has the fine structure of the best model and the broad shape of the mean of all
-   acceptable models, whose covariance is the template error of the factor;
+   acceptable models, whose covariance, and 3% that no model holds, is the template error of the
+   factor;
 2. ``P`` is fitted on clean continuum without noise bias (:func:`~.legendre.fit_factor`);
 3. where emission lines fill part of a band, their flux is taken off and 1-2 are repeated;
 4. the images anchor the level: the corrected spectrum's synthetic photometry ``B (P f)`` in the
@@ -32,6 +33,9 @@ _PIXELS_AT_ONCE = 128
 _ANCHOR_GOOD = 0.8
 # Lines are taken off the bands of a pixel when they fill more than this share of one.
 _LINE_SHARE = 0.01
+# Error of the shape of every model, relative, per Legendre order: smooth in wavelength, it is what
+# the library's family cannot follow (dust laws, histories), and lets the images correct it.
+_TEMPLATE_ERROR = 0.03
 
 
 class Pixels(NamedTuple):
@@ -141,12 +145,16 @@ def _mean_model(sed: SedFit, reference: Reference) -> NDArray[np.float64]:
 def _with_template_error(
     fit: FactorFit, shape_cov: NDArray[np.float64], L: NDArray[np.float64]
 ) -> FactorFit:
-    r"""Add the spread of the models: :math:`\delta P = P\,\delta \ln m` projected on Legendre."""
+    r"""Add the error of the reference: :math:`\delta P = P\,\delta \ln m` projected on Legendre.
+
+    It is the spread of acceptable models and what none of them holds.
+    """
     projector = np.linalg.pinv(L.T)
     factor = np.nan_to_num(fit.coef) @ L
     # T_lk = projection on L_l of P L_k
     T = np.einsum("li,pi,ki->plk", projector, factor, L, optimize=True)
-    return FactorFit(fit.coef, fit.cov + T @ np.nan_to_num(shape_cov) @ T.transpose(0, 2, 1))
+    error = np.nan_to_num(shape_cov) + _TEMPLATE_ERROR**2 * np.eye(shape_cov.shape[1])
+    return FactorFit(fit.coef, fit.cov + T @ error @ T.transpose(0, 2, 1))
 
 
 def _line_flux(
