@@ -60,8 +60,8 @@ def test_match_spectral__prepares_the_library_once(cube, monkeypatch):
     count = []
     from specphoto.spectral import match as module
 
-    prepare = module._prepare
-    monkeypatch.setattr(module, "_prepare", lambda *a, **k: count.append(1) or prepare(*a, **k))
+    make = module.make_reference
+    monkeypatch.setattr(module, "make_reference", lambda *a, **k: count.append(1) or make(*a, **k))
     match(cube).compute(scheduler="synchronous")
     assert len(count) == 1
 
