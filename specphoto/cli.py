@@ -379,7 +379,8 @@ def main() -> None:
     """Run the command line; exit code 2 and one sentence for input that cannot be used."""
     warnings.showwarning = _one_line
     logger = logging.getLogger("specphoto")
-    logger.addHandler(_Lines())
+    if not any(isinstance(handler, _Lines) for handler in logger.handlers):
+        logger.addHandler(_Lines())
     logger.propagate = False
     logging.getLogger("distributed").setLevel(logging.ERROR)
     try:

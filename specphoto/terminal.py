@@ -49,7 +49,7 @@ class StageBars:
     """
 
     def __init__(self) -> None:
-        self._progress = Progress(
+        self.progress = Progress(
             TextColumn("{task.description:18s}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("tasks"), TimeElapsedColumn(),
             console=_aside, transient=True, disable=not _aside.is_terminal,
@@ -58,18 +58,18 @@ class StageBars:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self.progress.stop()
 
     def show(self, stages: list[Stage]) -> None:
         """Bring the bars to this state; safe to call from another thread."""
         with self._lock:
             for stage in stages:
                 if stage.name not in self._bars:
-                    self._bars[stage.name] = self._progress.add_task(stage.name, total=stage.total)
-                self._progress.update(
+                    self._bars[stage.name] = self.progress.add_task(stage.name, total=stage.total)
+                self.progress.update(
                     self._bars[stage.name], completed=stage.done, total=stage.total
                 )

@@ -1,0 +1,5 @@
+"""``python -m specphoto`` is the command line."""
+
+from specphoto.cli import main
+
+main()

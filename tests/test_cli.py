@@ -1,0 +1,214 @@
+"""The command line: exit codes, messages, products."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+from factories import specphoto_dataset
+from galaxy_files import computing, small_galaxy
+
+import specphoto
+from specphoto import cli
+from specphoto.describe import describe, open_any
+from specphoto.errors import InputError
+from specphoto.stages import Stage
+from specphoto.terminal import StageBars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from distributed import Client
+
+Run = "Callable[..., tuple[int, str, str]]"
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process; exit code, standard output and error."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setenv("COLUMNS", "100")
+    logger = logging.getLogger("specphoto")
+    monkeypatch.setattr(logger, "propagate", logger.propagate)
+    monkeypatch.setattr(logger, "handlers", [])
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["specphoto", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return int(stop.value.code or 0), said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, two_workers: Client) -> None:
+    """Let the commands compute on the tests' workers."""
+    monkeypatch.setattr("specphoto.cluster.connect", partial(computing, two_workers))
+
+
+def test_match__in_a_process_of_its_own(tmp_path: Path) -> None:
+    galaxy = small_galaxy()
+    done = subprocess.run(
+        [sys.executable, "-m", "specphoto", "match", str(galaxy.cube.path),
+         str(galaxy.photometry.path), "-o", str(tmp_path / "out"), "--format", "fits", "-v"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    made = tmp_path / "out" / "corr_specphoto_fluxmap_manga-sim3_manga-sim3-LOGCUBE.fits"
+    assert done.stdout.strip() == str(made)
+    assert "dashboard: http://127.0.0.1:" in done.stderr
+    assert "note: corr_specphoto_fluxmap_manga-sim3_manga-sim3-LOGCUBE: computed" in done.stderr
+    assert specphoto.open_cube(made).attrs["corrected"] is True
+
+
+def test_spatial_then_spectral__products(tmp_path: Path, run: Callable, here: None) -> None:
+    galaxy = small_galaxy()
+    code, out, _ = run(
+        "spatial", galaxy.cube.path, galaxy.photometry.path, "-o", tmp_path / "a.zarr",
+        "--no-compensate",
+    )  # fmt: skip
+    assert (code, out.strip()) == (0, str(tmp_path / "a.zarr"))
+    code, out, _ = run(
+        "spectral", tmp_path / "a.zarr", "-o", tmp_path / "b.fits", "--order", 1, "--exclude",
+        "galex_fuv",
+    )  # fmt: skip
+    assert code == 0
+    ds = specphoto.open_cube(tmp_path / "b.fits")
+    assert ds.sizes["order"] == 2
+    steps = {step["step"]: step["options"] for step in ds.attrs["provenance"] if "options" in step}
+    assert steps["match_spatial"]["compensate"] is False
+    assert "galex_fuv" not in steps["match_spectral"]["bands_fitted"]
+
+
+@pytest.mark.realdata
+def test_spatial__real_cube_on_the_grid_of_a_real_image(
+    realdata: Path, tmp_path: Path, run: Callable, here: None
+) -> None:
+    folder = realdata / "muse_a478"
+    code, _, err = run(
+        "spatial", folder / "minicube.fits", "--grid", folder / "a478hst-cutout.fits",
+        "--pixel-scale", 0.4, "--psf", 1.5, "--source-psf", 1.05, "-o", tmp_path / "a.fits",
+    )  # fmt: skip
+    assert code == 0, err
+    ds = specphoto.open_cube(tmp_path / "a.fits")
+    assert ds.attrs["pixel_scale"] == pytest.approx(0.4, rel=1e-3)
+    assert ds.sizes["wave"] == 3681
+
+
+def test_info__every_kind(run: Callable) -> None:
+    galaxy = small_galaxy()
+    code, out, _ = run("info", galaxy.cube.path)
+    assert code == 0
+    for text in ("cube of spectra", "manga", "y 34, x 34", "gaussian, FWHM 2.4", "E(B-V)",
+                 "(vacuum)"):  # fmt: skip
+        assert text in out
+    code, out, _ = run("info", galaxy.photometry.path)
+    assert code == 0
+    for text in ("photometric cube", "band 12", "galex_fuv", "0.03", "1.5 arcsec"):
+        assert text in out
+
+
+def test_info__products(tmp_path: Path) -> None:
+    ds = specphoto_dataset(corrected=True)
+    specphoto.write_fits(ds, tmp_path / "a.fits")
+    specphoto.write_zarr(ds.drop_vars(["corr_factor", "corr_factor_err"]), tmp_path / "a.zarr")
+    for name in ("a.fits", "a.zarr"):
+        kind, opened = open_any(tmp_path / name)
+        assert kind == "spectrophotometric cube, corrected"
+        facts = dict(describe(opened))
+        assert facts["redshift"] == "0.03"
+        assert "match_spatial (" in facts["history"]
+    with pytest.raises(InputError, match="expected a file that can be read"):
+        open_any(tmp_path / "b.fits")
+
+
+def test_simulate__writes_both_files(tmp_path: Path, run: Callable) -> None:
+    code, out, _ = run("simulate", "-o", tmp_path, "--survey", "muse", "--size", 12)
+    assert code == 0
+    assert len([line for line in out.split() if line.startswith(str(tmp_path))]) == 2
+    assert run("info", tmp_path / "muse-sim1.fits.gz")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("match", "no.fits", "no2.fits", "-o", "out"), "no.fits: expected a file that can be"),
+        (("info", "no.fits"), "no.fits: expected a file that can be read, found no such file"),
+        (("spectral", "no.fits", "-o", "b.fits"), "no.fits: expected a file"),
+        (("simulate", "--size", "20"), "size: expected fibres of a MaNGA bundle"),
+    ],
+)
+def test_bad_input__one_sentence_and_exit_code_2(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...],
+    message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_truncated_gzip__nothing_left(run: Callable, tmp_path: Path) -> None:
+    galaxy = small_galaxy()
+    cube = tmp_path / "cut.fits.gz"
+    cube.write_bytes(galaxy.cube.path.read_bytes()[:200_000])
+    code, _, err = run("match", cube, galaxy.photometry.path, "-o", tmp_path / "out")
+    assert code == 2
+    assert re.search(r"cut\.fits\.gz: expected a whole gzip file, found a truncated", err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_version(run: Callable) -> None:
+    assert run("--version")[:2] == (0, f"specphoto {specphoto.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "command", ["match", "spatial", "spectral", "info", "demo", "simulate", None]
+)
+def test_help__says_how_and_shows_an_example(run: Callable, command: str | None) -> None:
+    code, out, _ = run(*([command] if command else []), "--help")
+    assert code == 0
+    assert ("Example:" in out) == (command is not None)
+
+
+def test_warnings__one_line_each(run: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    run("--version")
+    warnings.showwarning("DRP3QUAL is critical", UserWarning, "somewhere.py", 3)
+    warnings.showwarning("some arithmetic", RuntimeWarning, "somewhere.py", 3)
+    logging.getLogger("specphoto.any").warning("band %s has weight 0", "w4")
+    assert capsys.readouterr().err == (
+        "warning: DRP3QUAL is critical\nwarning: band w4 has weight 0\n"
+    )
+
+
+def test_interrupt__says_so(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", stop)
+    code, _, err = run("match")
+    assert code == 130
+    assert "nothing is left half-written" in err
+
+
+def test_stage_bars__follow_the_stages() -> None:
+    with StageBars() as bars:
+        bars.show([Stage("write", 1, 3, 0.1)])
+        bars.show([Stage("rechunk", 0, 2, 0.0), Stage("write", 3, 3, 0.2)])
+        done = {task.description: (task.completed, task.total) for task in bars.progress.tasks}
+    assert done == {"write": (3, 3), "rechunk": (0, 2)}
