@@ -2,17 +2,20 @@
 
 Left to itself, a graph of many stores may finish one cube before it begins the next, and hold
 what they share until then: a whole galaxy. So all cubes are cut alike, and one task writes one
-block of all of them.
+strip of blocks of all of them.
 """
 
 from __future__ import annotations
 
+import math
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dask.array as da
 import numpy as np
 from dask.base import compute, is_dask_collection
 
+from specphoto.cube import BLOCK_MULTIPLE
 from specphoto.io.fitsfile import plane_chunks
 
 if TYPE_CHECKING:
@@ -38,24 +41,21 @@ class Target(Protocol):
 def in_blocks(ds: xr.Dataset) -> xr.Dataset:
     """Return the dataset with all cubes cut alike, and all other lazy variables in one block.
 
-    The blocks are those of ``spec_flux`` (or of the first lazy cube), joined along x, so that a
-    block's rows follow each other in a FITS file, and joined further where they would cut the
-    chunks of a Zarr folder. A map in hundreds of blocks would be all overhead.
+    The blocks are those of ``spec_flux`` (or of the first lazy cube), changed only where they
+    would cut the chunks of a Zarr folder. A map in hundreds of blocks would be all overhead.
     """
     cubes = [name for name in ds.data_vars if set(ds[name].dims) == set(_CUBE)]
     lazy = [name for name in cubes if is_dask_collection(ds[name].data)]
     blocks: Mapping[Any, Any] = {}
     if lazy:
-        first = ds["spec_flux" if "spec_flux" in lazy else lazy[0]]
-        sizes = dict(first.sizes)
-        joined = {**first.chunksizes, "x": (sizes["x"],)}
-        if len(first.chunksizes["x"]) > 1:
-            # blocks of whole spectra, joined, would be large: write them piece by piece
-            joined["wave"] = da.core.normalize_chunks((_CHUNK["wave"],), (sizes["wave"],))[0]
-        blocks = dict(zip(sizes, plan_chunks({d: joined[d] for d in sizes}, sizes)[0], strict=True))
+        chunks = ds["spec_flux" if "spec_flux" in lazy else lazy[0]].chunksizes
     elif cubes:
         shape = tuple(ds.sizes[dim] for dim in _CUBE)
-        blocks = dict(zip(_CUBE, plane_chunks(shape), strict=True))
+        planes = da.core.normalize_chunks(plane_chunks(shape), shape)
+        chunks = dict(zip(_CUBE, planes, strict=True))
+    if cubes:
+        sizes = {dim: ds.sizes[dim] for dim in _CUBE}
+        blocks = dict(zip(sizes, plan_chunks(chunks, sizes)[0], strict=True))
     return ds.assign({n: _cut(ds[n], blocks if n in cubes else {}) for n in ds.data_vars})
 
 
@@ -100,15 +100,11 @@ def _plan_axis(
     wanted = max(1, min(wanted or size, size))
     if len(blocks) <= 1:
         return blocks, wanted
-    first = blocks[0]
-    regular = all(b == first for b in blocks[:-1]) and blocks[-1] <= first
-    if regular:
-        parts = -(-first // wanted)
-        while parts < first and first % parts:
-            parts += 1
-        # blocks whose length has no fitting divisor make crumbs: those are joined instead
-        if 2 * (first // parts) > min(first, wanted):
-            return blocks, first // parts
+    # chunks of a common divisor of all places where blocks begin are cut by none of them
+    common = math.gcd(*accumulate(blocks[:-1]))
+    chunk = max(n for n in range(1, min(common, wanted) + 1) if common % n == 0)
+    if chunk >= min(BLOCK_MULTIPLE, wanted):
+        return blocks, chunk
     step = wanted * max(1, round(max(blocks) / wanted))
     whole, rest = divmod(size, step)
     return (step,) * whole + ((rest,) if rest else ()), wanted
@@ -131,21 +127,33 @@ def stream(pairs: Iterable[tuple[xr.Variable, Target]]) -> None:
 
 
 def _writes(group: list[tuple[da.Array, Target]]) -> da.Array:
-    """Array of flags, one for each block, that is computed by writing the blocks."""
+    """Array of flags, one for each strip, that is computed by writing the strips.
+
+    A strip is the row of blocks along the last axis: in a FITS file its pixels follow each other.
+    Its blocks meet only in the task that writes them.
+    """
     sources = [source for source, _ in group]
-    chunks = tuple((1,) * n for n in sources[0].numblocks)
-    meta = np.empty((0,) * len(chunks), dtype=bool)
-    done: da.Array = da.map_blocks(
-        _write, *sources, targets=[target for _, target in group], dtype=bool, chunks=chunks,
-        meta=meta,
+    axes = tuple(range(sources[0].ndim))
+    arguments: list[Any] = []
+    for axis, chunks in enumerate(sources[0].chunks):
+        arguments += [da.arange(sum(chunks), chunks=(chunks,)), (axis,)]
+    for source in sources:
+        arguments += [source, axes]
+    done: da.Array = da.blockwise(
+        _write, axes[:-1], *arguments, targets=[target for _, target in group],
+        adjust_chunks=dict.fromkeys(axes[:-1], 1), concatenate=False, align_arrays=False,
+        dtype=bool, meta=np.empty((0,) * len(axes[:-1]), dtype=bool), token="write",
     )  # fmt: skip
     return done
 
 
-def _write(
-    *blocks: NDArray[Any], targets: list[Target], block_info: Any = None
-) -> NDArray[np.bool_]:
-    region = tuple(slice(start, stop) for start, stop in block_info[0]["array-location"])
-    for target, block in zip(targets, blocks, strict=True):
-        target[region] = block
-    return np.ones((1,) * len(region), dtype=bool)
+def _write(*arguments: Any, targets: list[Target]) -> NDArray[np.bool_]:
+    """Write a strip to each target: numbers of its pixels along each axis, then its blocks.
+
+    What runs along the last axis comes in pieces; they are joined for one target at a time.
+    """
+    *places, last = arguments[: -len(targets)]
+    region = tuple(slice(int(p[0]), int(p[-1]) + 1) for p in [*places, np.concatenate(last)])
+    for target, pieces in zip(targets, arguments[-len(targets) :], strict=True):
+        target[region] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
+    return np.ones((1,) * len(places), dtype=bool)

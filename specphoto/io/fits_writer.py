@@ -143,5 +143,8 @@ class FitsTarget:
         corner = sum(s.start * stride for s, stride in zip(region, strides, strict=True))
         with os.fdopen(os.open(self.path, os.O_WRONLY), "wb") as file:
             for index in np.ndindex(block.shape[:run]):
-                file.seek(self.offset + corner + sum(map(mul, index, strides)))
-                file.write(np.ascontiguousarray(block[index], dtype=self.dtype).data)
+                part = np.ascontiguousarray(block[index], dtype=self.dtype)
+                # the file is all zeros to begin with: the empty part of a frame stays a hole
+                if part.any():
+                    file.seek(self.offset + corner + sum(map(mul, index, strides)))
+                    file.write(part.data)
