@@ -41,7 +41,7 @@ class Recovery(NamedTuple):
     Parameters
     ----------
     n_pixel
-        Trusted pixels with coverage of at least 0.99.
+        Trusted pixels with coverage of at least 0.99; without any, the rest is NaN.
     median_error
         Median over pixels and wavelengths of ``|factor / injected - 1|``.
     bias
@@ -108,13 +108,13 @@ def recovery(ds: xr.Dataset, injected: NDArray[np.float64]) -> Recovery:
     """
     trusted = ds["spec_region"].values & (ds["coverage"].values >= _COVERED)
     rows, columns = np.nonzero(trusted)
+    before = float(np.median(np.abs(1.0 / injected - 1.0)))
+    if rows.size == 0:
+        return Recovery(0, np.nan, np.nan, before)
     at = {"y": xr.DataArray(rows, dims="pixel"), "x": xr.DataArray(columns, dims="pixel")}
     factor = ds["corr_factor"].isel(at).transpose("pixel", "wave").values
     error = factor / injected - 1.0
-    return Recovery(
-        rows.size, float(np.nanmedian(np.abs(error))), float(np.nanmean(error)),
-        float(np.median(np.abs(1.0 / injected - 1.0))),
-    )  # fmt: skip
+    return Recovery(rows.size, float(np.nanmedian(np.abs(error))), float(np.nanmean(error)), before)
 
 
 def _tell(

@@ -35,6 +35,13 @@ def test_recovery__error_and_bias_of_covered_pixels() -> None:
     assert found.before == pytest.approx(np.median(np.abs(1 / injected - 1)))
 
 
+def test_recovery__small_bundles_cover_no_pixel_whole() -> None:
+    ds = specphoto_dataset(corrected=True)
+    found = recovery(ds.assign(coverage=ds["coverage"] * 0), np.ones(ds.sizes["wave"]))
+    assert found.n_pixel == 0
+    assert np.isnan(found.median_error)
+
+
 def test_run_demo__products_figures_and_tables(
     tmp_path: Path, two_workers: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
