@@ -303,6 +303,41 @@ def test_correct_pixels__no_information_is_unknown(ref):
     np.testing.assert_array_equal(result.best < 0, [False, False, False, True, True, False])
 
 
+@pytest.mark.parametrize("level", [-5.0, -0.5])
+def test_correct_pixels__images_that_contradict_the_spectrum_leave_no_factor(ref, level):
+    data = pixels(20, sn=3.0)
+    flux = data.photo_flux.copy()
+    flux[::2, BANDS.index("sdss_g")] *= level
+    result = correct_pixels(data._replace(photo_flux=flux), ref)
+    factor = result.coef @ ref.L
+    assert (factor[np.isfinite(factor[:, 0])] > 0).all()
+    assert np.isnan(factor[::2]).all()
+    assert np.isnan(result.cov[::2]).all()
+    assert np.isfinite(factor[1::2]).all()
+
+
+def test_correct_pixels__one_band_has_no_colour(ref):
+    data = pixels(3)
+    flux = data.photo_flux.copy()
+    flux[1, 1:] = np.nan
+    flux[2, 2:] = np.nan
+    result = correct_pixels(data._replace(photo_flux=flux), ref)
+    np.testing.assert_array_equal(result.n_band, [len(BANDS), 1, 2])
+    np.testing.assert_array_equal(result.best < 0, [False, True, False])
+    assert np.isnan(result.coef[1]).all()
+    assert (result.chi2[[0, 2]] >= 0).all()
+
+
+def test_correct_pixels__a_band_of_infinite_error_is_no_band(ref):
+    data = pixels(4)
+    missing, infinite = data.photo_flux.copy(), data.photo_err.copy()
+    missing[:, BANDS.index("sdss_r")] = np.nan
+    infinite[:, BANDS.index("sdss_r")] = np.inf
+    plain = correct_pixels(data._replace(photo_flux=missing), ref)
+    result = correct_pixels(data._replace(photo_err=infinite), ref)
+    np.testing.assert_allclose(result.coef, plain.coef, rtol=1e-12)
+
+
 def test_correct_pixels__blocks_do_not_matter(ref, monkeypatch):
     data = pixels(40)
     plain = correct_pixels(data, ref)

@@ -15,7 +15,15 @@ from numpy.polynomial import legendre
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FactorFit", "basis", "evaluate", "evaluate_err", "fit_factor", "normalized"]
+__all__ = [
+    "FactorFit",
+    "basis",
+    "evaluate",
+    "evaluate_err",
+    "fit_factor",
+    "normalized",
+    "plausible",
+]
 
 # A factor whose relative noise is larger than this says nothing about the spectrum.
 _UNKNOWN = 0.3
@@ -153,7 +161,7 @@ def fit_factor(
         if rest.size == 0:
             break
         coef, cov = _solve(normal[rest, :n, :n], right[rest, :n], noise[rest], L[:n])
-        known = _plausible(coef, cov, coef @ L[:n])
+        known = plausible(coef, cov, L[:n])
         rows, rest = rest[known], rest[~known]
         fit.coef[rows] = _padded(coef[known], n_coef)
         fit.cov[rows] = _padded(cov[known], n_coef)
@@ -214,14 +222,30 @@ def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-def _plausible(
-    coef: NDArray[np.float64], cov: NDArray[np.float64], factor: NDArray[np.float64]
+def plausible(
+    coef: NDArray[np.float64], cov: NDArray[np.float64], L: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Whether noise leaves the factor known, and it is such as calibrations are."""
-    with np.errstate(invalid="ignore"):
+    """Whether noise leaves a factor known, and it is such as calibrations are.
+
+    Its noise is below 30% of its level, and it is positive and nowhere further from its mean than
+    a factor of 3.
+
+    Parameters
+    ----------
+    coef, cov
+        ``(n_pixel, n_coef)`` and their covariance; NaN is not plausible.
+    L
+        Legendre basis, ``(n_coef, n_wave)``.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n_pixel,)`` bool.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
         # the mean over wavelength of L_k^2 is 1 / (2 k + 1)
         mean_square = 1.0 / (2.0 * np.arange(coef.shape[1]) + 1.0)
         noise = np.sqrt(np.einsum("pkk,k->p", cov, mean_square))
-        near = factor / coef[:, :1]
+        near = (coef @ L) / coef[:, :1]
         smooth = (near.min(axis=1) > 1.0 / _EXCURSION) & (near.max(axis=1) < _EXCURSION)
         return np.asarray((noise < _UNKNOWN * coef[:, 0]) & smooth)

@@ -17,6 +17,7 @@ from specphoto.photometry.filters import load_filters
 from specphoto.spectral import legendre
 from specphoto.spectral.pixel import Pixels, correct_pixels
 from specphoto.spectral.reference import make_reference, summarise
+from specphoto.spectral.sedfit import N_BAND_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 # Redward of this (rest frame, Angstrom) dust shines, which the default library does not hold.
 _DUST_EMISSION = 25_000.0
-_N_BAND_MIN = 2
 
 
 def match_spectral(
@@ -204,9 +204,9 @@ def _floor(
         elif dusty if exclude is None else f.name in exclude:
             floor[b] = np.inf
             logger.info("%s: band %s is left out of the SED fit", name, f.name)
-    if np.isfinite(floor).sum() < _N_BAND_MIN:
+    if np.isfinite(floor).sum() < N_BAND_MIN:
         raise InputError(
-            name, expected=f"at least {_N_BAND_MIN} bands that the library covers",
+            name, expected=f"at least {N_BAND_MIN} bands that the library covers",
             found=f"{int(np.isfinite(floor).sum())} of {', '.join(f.name for f in filters)}",
             remedy="exclude fewer bands or check the redshift",
         )  # fmt: skip

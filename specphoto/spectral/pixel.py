@@ -9,7 +9,8 @@ With ``t`` the true spectrum of a pixel and ``f = t / P`` + noise the observed o
 2. ``P`` is fitted on clean continuum without noise bias (:func:`~.legendre.fit_factor`);
 3. where emission lines fill part of a band, their flux is taken off and 1-2 are repeated;
 4. the images anchor the level: the corrected spectrum's synthetic photometry ``B (P f)`` in the
-   bands that the cube covers is compared with the images, a linear Gaussian update of ``P``.
+   bands that the cube covers is compared with the images, a linear Gaussian update of ``P``;
+   where that leaves no plausible factor (:func:`~.legendre.plausible`) it is unknown.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from specphoto.spectral.legendre import FactorFit, fit_factor
+from specphoto.spectral.legendre import FactorFit, fit_factor, plausible
 from specphoto.spectral.sedfit import SedFit, fit_sed, photometric_sigma
 
 if TYPE_CHECKING:
@@ -109,8 +110,9 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
     coef, cov = anchor(
         factor, synthetic, pixels.photo_flux, pixels.photo_err, reference.anchor_error
     )
-    unknown = ~np.isfinite(coef[:, 0])
-    model[unknown] = np.nan
+    # images that contradict the spectrum (negative where it shines) are no calibration of it
+    unknown = ~plausible(coef, cov, reference.L)
+    coef[unknown], cov[unknown], model[unknown] = np.nan, np.nan, np.nan
     before = np.where(unknown[:, None], np.nan, synthetic.unit @ np.eye(coef.shape[1])[0])
     return Result(
         coef, cov, model, sed.chi2, sed.n_band.astype(float), sed.n_eff, sed.best.astype(float),
@@ -232,7 +234,7 @@ def anchor(
     anchor_error
         Relative error added to the images' (curve, PSF and pedestal differences).
     """
-    use = synthetic.usable & np.isfinite(photo_flux) & (photo_err > 0)
+    use = synthetic.usable & np.isfinite(photo_flux) & (photo_err > 0) & np.isfinite(photo_err)
     use &= np.isfinite(prior.coef[:, :1]) & np.isfinite(anchor_error)
     d = np.where(use, photo_flux, 0.0).astype(np.float64)
     S = np.where(use[:, :, None], synthetic.unit, 0.0)

@@ -22,20 +22,23 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SedFit", "fit_sed", "photometric_sigma"]
+__all__ = ["N_BAND_MIN", "SedFit", "fit_sed", "photometric_sigma"]
+
+#: One band has no colour: any model fits it.
+N_BAND_MIN = 2
 
 # Pixels fitted at once: the arrays (pixels, models) then stay near the size of a cache.
 _PIXELS_AT_ONCE = 32
 
 
 class SedFit(NamedTuple):
-    """Result of :func:`fit_sed`, one row a pixel; pixels that cannot be fitted have best -1.
+    """Result of :func:`fit_sed`, one row a pixel.
 
-    ``best`` is the index of the best model, ``scale`` and ``chi2`` belong to it,
-    ``n_band`` counts bands with weight,
-    ``n_eff`` = 1 / sum p^2. ``shape_mean`` ``(n_pixel, n_shape)`` and ``shape_cov`` are the mean
-    and covariance over models of ``h``, the scale's logarithm and its error included in the first
-    element.
+    Pixels that cannot be fitted (fewer than two bands, or no positive light) have best -1.
+    ``best`` is the index of the best model, ``scale`` and ``chi2`` belong to it, ``n_band``
+    counts bands with data, ``n_eff`` = 1 / sum p^2. ``shape_mean`` ``(n_pixel, n_shape)`` and
+    ``shape_cov`` are the mean and covariance over models of ``h``, the scale's logarithm and its
+    error included in the first element.
     """
 
     best: NDArray[np.intp]
@@ -92,6 +95,8 @@ def fit_sed(
     """
     n_pixel, n_shape = flux.shape[0], shape.shape[1]
     weight = 1.0 / sigma**2
+    n_band = (weight > 0).sum(axis=1)
+    weight[n_band < N_BAND_MIN] = 0.0
     data = np.where(weight > 0, flux, 0.0)
     # transposed once: the products then run along contiguous models
     m, m2 = np.ascontiguousarray(models.T), np.ascontiguousarray(models.T**2)
@@ -99,7 +104,7 @@ def fit_sed(
     moments = np.hstack([np.ones((shape.shape[0], 1)), shape, pair])
     out = SedFit(
         best=np.full(n_pixel, -1), scale=np.full(n_pixel, np.nan),
-        chi2=np.full(n_pixel, np.nan), n_band=(weight > 0).sum(axis=1),
+        chi2=np.full(n_pixel, np.nan), n_band=n_band,
         n_eff=np.full(n_pixel, np.nan), shape_mean=np.full((n_pixel, n_shape), np.nan),
         shape_cov=np.full((n_pixel, n_shape, n_shape), np.nan),
     )  # fmt: skip
@@ -147,7 +152,8 @@ def _fit_block(
     cov[:, 0, 0] += 1.0 / np.where(ok, -lowest, 1.0)
     view.put(
         ok, best=index, scale=best_scale,
-        chi2=(data * data * weight).sum(axis=1) + lowest,
+        # rounding may leave a perfect fit a little below 0
+        chi2=np.maximum((data * data * weight).sum(axis=1) + lowest, 0.0),
         n_eff=1.0 / np.maximum(np.einsum("pm,pm->p", p, p), 1e-300),
         shape_mean=mean, shape_cov=cov,
     )  # fmt: skip
