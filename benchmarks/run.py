@@ -11,6 +11,7 @@ import argparse
 import gzip
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -183,7 +184,7 @@ def spectral(n_pixel: int) -> list[Figure]:
 def products(
     flux: np.ndarray, sigma: np.ndarray, models: np.ndarray, n_at_once: int = 128
 ) -> float:
-    """``d w M^T`` and ``w (M^2)^T`` for all pixels and models; a sum, so that nothing is left out."""
+    """Compute ``d w M^T`` and ``w (M^2)^T`` for all pixels and models."""
     weight = 1.0 / sigma**2
     data = weight * np.nan_to_num(flux)
     first, second = np.ascontiguousarray(models.T), np.ascontiguousarray(models.T**2)
@@ -258,17 +259,29 @@ def whole_run(galaxy: SimulatedGalaxy, folder: Path, plain: float) -> Figure:
     Adding up the memory of processes stops them for a while, so the timed run is left alone.
     """
     command = [sys.executable, "-m", "specphoto", "match", str(galaxy.cube.path),
-               str(galaxy.photometry.path), "-o", str(folder / "products"), "--overwrite"]  # fmt: skip
+               str(galaxy.photometry.path), "-o", str(folder / "products"),
+               "--overwrite"]  # fmt: skip
+    before = processor_time()
     with fresh_cache():
         seconds = timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+    busy = processor_time() - before
     with fresh_cache(), subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         peak = Peak(process.pid)
         process.wait()
         memory = peak.stop()
-    note = f"peak memory {memory / 1e9:.2f} GB (proportional set size, all processes)"
+    note = (
+        f"{busy:.0f} s of processor time; peak memory {memory / 1e9:.2f} GB "
+        "(proportional set size, all processes)"
+    )
     return Figure(
         "whole run: gzip to FITS and Zarr", seconds, "gzip, and one plain file", plain, note
     )
+
+
+def processor_time() -> float:
+    """Seconds that processes started from here, and by those, have used; nannies included."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Peak:
@@ -341,10 +354,11 @@ def table(figures: list[Figure]) -> str:
         "| what | s | baseline | s | ratio | |",
         "|---|---:|---|---:|---:|---|",
     ]
+    load = os.getloadavg()[0]
     where = (
         f"`python benchmarks/run.py --write`, {time.strftime('%Y-%m-%d')}, {CORES} cores, "
         f"Python {platform.python_version()}, numpy {np.__version__}, dask {dask.__version__}, "
-        f"specphoto {specphoto.__version__}:"
+        f"specphoto {specphoto.__version__}, load {load:.1f} at the end:"
     )
     return "\n".join([where, "", *head, *(f.row() for f in figures)])
 
