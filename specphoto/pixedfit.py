@@ -22,7 +22,6 @@ import xarray as xr
 
 import specphoto
 from specphoto.errors import InputError
-from specphoto.io.library import open_library
 from specphoto.photometry.filters import cwave_filters
 from specphoto.spectral.smoothing import gaussian_matrix, smooth_spectra
 
@@ -137,7 +136,7 @@ def match_imgifs_spectral(
     cube = specphoto.open_cube(specphoto_file)
     options: dict[str, Any] = {}
     if models_spec is not None:
-        options["library"] = open_library(models_spec)
+        options["library"] = models_spec
     if del_wave_nebem != _DEFAULT_LINE_WIDTH:
         redshift = float(cube.attrs.get("redshift") or 0.0)
         options["line_window"] = _LIGHT * float(del_wave_nebem) / (_H_ALPHA * (1.0 + redshift))

@@ -17,7 +17,7 @@ __all__ = ["STAGES", "Stage", "StageWatch", "stages_of"]
 # things bears the name of the last of them.
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "write": ("write",),
-    "spectral match": ("match-spectra", "summarised", "referenced", "factor"),
+    "spectral match": ("match-spectra", "prepare_library", "prepare_reference", "factor"),
     "spatial match": ("match-planes", "built", "sky_from_images", "node", "mean_known"),
     "rechunk": ("rechunk", "shuffle", "concatenate"),
 }

@@ -13,9 +13,8 @@ from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral import legendre
 from specphoto.spectral.library import TabulatedLibrary
-from specphoto.spectral.match import _floor
 from specphoto.spectral.pixel import Pixels
-from specphoto.spectral.reference import Reference, make_reference, summarise
+from specphoto.spectral.reference import Reference, band_floor, make_reference, summarise
 
 BANDS = ("galex_nuv", "sdss_u", "sdss_g", "sdss_r", "sdss_i", "sdss_z", "2mass_j")
 COVERED = ("sdss_g", "sdss_r", "sdss_i")
@@ -56,7 +55,9 @@ def reference(
 ) -> Reference:  # fmt: skip
     """What the tasks of a cube of these bands share."""
     filters = load_filters(list(bands))
-    floor = _floor(filters, library, redshift, model_error, {}, None, "toy")
+    floor = band_floor(
+        filters, library.wave_range, redshift, model_error, band_error={}, exclude=None, name="toy"
+    )
     return make_reference(
         library, summarise(library, redshift, wave, filters, order), redshift, wave,
         np.full(wave.size, 2.5), filters, floor, line_window=500.0, anchor_error=anchor_error,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from specphoto.errors import InputError
-from specphoto.io.library import default_grid, default_library, open_library
+from specphoto.io.library import default_grid, default_library, open_library, outline_library
 
 
 def write_pixedfit(path: Path, wave: np.ndarray, flux: np.ndarray) -> Path:
@@ -92,9 +92,21 @@ def test_open_library__reads_what_pixedfit_wrote(tmp_path):
     assert library.flux.dtype == np.float32
     np.testing.assert_array_equal(library.flux, flux.astype(np.float32))
     np.testing.assert_array_equal(library.parameters["log_age"], np.arange(5.0))
-    assert library.identity.startswith("lib.hdf5 sha256:")
+    assert library.identity.startswith("lib.hdf5, 5 models, ")
     assert library.fwhm[350] == 2.5
     assert library.fwhm[0] > 10.0
+
+
+def test_outline_library__says_the_same_and_reads_no_spectra(tmp_path):
+    wave = np.linspace(3000.0, 9000.0, 70)
+    path = write_pixedfit(tmp_path / "lib.hdf5", wave, np.ones((5, 70)))
+    library, outline = open_library(path), outline_library(path)
+    assert outline == (library.wave_range, library.identity)
+    with h5py.File(path, "a") as file:
+        del file["mod/spec/f3"]
+    assert outline_library(path).wave_range == (3000.0, 9000.0)
+    with pytest.raises(InputError, match=r"none\.hdf5: expected a piXedfit library"):
+        outline_library(tmp_path / "none.hdf5")
 
 
 def test_open_library__real_file(realdata):

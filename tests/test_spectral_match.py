@@ -323,7 +323,9 @@ def test_match_spectral__a_pixedfit_library_by_path(tmp_path, cube, result):
             f[f"mod/spec/f{i}"] = flux
     out = match(cube, library=path).compute()
     np.testing.assert_array_equal(out.model_index, result.model_index)
-    assert out.attrs["provenance"][-1]["options"]["library"].startswith("library.hdf5 sha256:")
+    assert out.attrs["provenance"][-1]["options"]["library"].startswith(
+        "library.hdf5, 120 models, "
+    )
 
 
 # --- refusals ------------------------------------------------------------------------------
@@ -341,6 +343,18 @@ def test_match_spectral__needs_a_redshift(cube, value):
         del without.attrs["redshift"]
     with pytest.raises(InputError, match=r"toy: expected a redshift .* found .*--redshift"):
         match(without)
+
+
+@pytest.mark.parametrize("option", [{"exclude_bands": ["W1"]}, {"band_error": {"W1": 0.1}}])
+def test_match_spectral__names_bands_that_the_cube_has_not(cube, option):
+    with pytest.raises(InputError, match=r"toy: exclude_bands, band_error: .* found W1; name"):
+        match(cube, **option)
+
+
+@pytest.mark.parametrize(("n", "order"), [(1, 3), (40, 3), (10, 0)])
+def test_match_spectral__needs_channels(cube, n, order):
+    with pytest.raises(InputError, match=rf"at least {10 * order + 11} channels .* found {n}"):
+        match(cube.isel(wave=slice(0, n)), order=order)
 
 
 @pytest.mark.parametrize("order", [-1, 11])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import h5py
 import numpy as np
@@ -18,11 +19,18 @@ from specphoto.spectral.library import CompositeLibrary, Nebular, SSPGrid, Tabul
 from specphoto.spectral.parameters import sample_parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from os import PathLike
 
     from numpy.typing import NDArray
 
-__all__ = ["default_grid", "default_library", "open_library"]
+__all__ = [
+    "LibraryOutline",
+    "default_grid",
+    "default_library",
+    "open_library",
+    "outline_library",
+]
 
 _DEFAULT = "bc03_miles_kroupa.h5"
 
@@ -127,36 +135,68 @@ def open_library(path: str | PathLike[str]) -> TabulatedLibrary:
     InputError
         If the file is not there, is not HDF5, or has another layout.
     """
-    name = Path(path)
+    with _opened(Path(path)) as file:
+        return _read_pixedfit(file, Path(path))
+
+
+class LibraryOutline(NamedTuple):
+    """What a library is, without its spectra: rest-frame range (vacuum Angstrom) and identity."""
+
+    wave_range: tuple[float, float]
+    identity: str
+
+
+def outline_library(path: str | PathLike[str]) -> LibraryOutline:
+    """Look at a piXedfit model library without reading its spectra, of which there may be GBs.
+
+    Raises
+    ------
+    InputError
+        As :func:`open_library`, except for spectra that are missing or of another length.
+    """
+    with _opened(Path(path)) as file:
+        return _read_outline(file, Path(path))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Open the file; whatever is wrong with it or its layout is an InputError."""
     try:
-        with h5py.File(name) as file:
-            return _read_pixedfit(file, name)
+        with h5py.File(path) as file:
+            yield file
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            str(name),
+            str(path),
             expected="a piXedfit library (HDF5 with mod/spec/wave and mod/spec/f0 ...)",
             found=str(error).strip("'\""),
             remedy="check the path, or use the default library",
         ) from error
 
 
-def _read_pixedfit(file: h5py.File, path: Path) -> TabulatedLibrary:
-    group = file["mod"]
-    spec, count = group["spec"], int(group.attrs["nmodels"])
-    wave = spec["wave"][:].astype(np.float64)
+def _wavelengths(file: h5py.File) -> NDArray[np.float64]:
+    wave: NDArray[np.float64] = file["mod"]["spec"]["wave"][:].astype(np.float64)
     if wave.ndim != 1 or wave.size < 2 or not np.all(np.diff(wave) > 0):
         msg = "wavelengths in mod/spec/wave that do not increase"
         raise ValueError(msg)
-    flux = np.empty((count, wave.size), np.float32)
-    for i in range(count):
-        spec[f"f{i}"].read_direct(flux, dest_sel=np.s_[i])
+    return wave
+
+
+def _read_outline(file: h5py.File, path: Path) -> LibraryOutline:
+    wave, count = _wavelengths(file), int(file["mod"].attrs["nmodels"])
+    identity = f"{path.name}, {count} models, {path.stat().st_size} bytes"
+    return LibraryOutline((float(wave[0]), float(wave[-1])), identity)
+
+
+def _read_pixedfit(file: h5py.File, path: Path) -> TabulatedLibrary:
+    wave, outline = _wavelengths(file), _read_outline(file, path)
+    group = file["mod"]
+    flux = np.empty((int(group.attrs["nmodels"]), wave.size), np.float32)
+    for i, row in enumerate(flux):
+        group[f"spec/f{i}"].read_direct(row)
     table = group.get("par", {})
     parameters = {str(k): np.asarray(v[:], dtype=np.float64) for k, v in table.items()}
     miles = (wave >= _MILES_RANGE[0]) & (wave <= _MILES_RANGE[1])
     fwhm = np.where(miles, _MILES_FWHM, 2.0 * np.gradient(wave))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TabulatedLibrary(
-        wave, flux, fwhm, parameters, identity=f"{path.name} sha256:{digest[:16]}"
-    )
+    return TabulatedLibrary(wave, flux, fwhm, parameters, identity=outline.identity)

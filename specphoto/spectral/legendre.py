@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FactorFit",
     "basis",
+    "channels_needed",
     "evaluate",
     "evaluate_err",
     "fit_factor",
@@ -31,6 +32,8 @@ _UNKNOWN = 0.3
 _EXCURSION = 3.0
 # Error of the coefficients that a spectrum cannot fix, relative to the level.
 _DROPPED = 0.1
+# A coefficient takes more than this many clean channels.
+_CHANNELS_PER_COEFFICIENT = 10
 # Channels over which the scatter of a spectrum is compared with its errors.
 _STRETCH = 64
 
@@ -96,6 +99,11 @@ def evaluate_err(cov: NDArray[np.floating], x: NDArray[np.float64]) -> NDArray[n
     return np.sqrt(np.maximum(variance, 0))
 
 
+def channels_needed(order: int) -> int:
+    """Fewest clean channels from which a factor of this order is fitted."""
+    return _CHANNELS_PER_COEFFICIENT * (order + 1) + 1
+
+
 class FactorFit(NamedTuple):
     """Coefficients ``(n_pixel, order + 1)`` and their noise covariance; unknown is NaN."""
 
@@ -155,7 +163,7 @@ def fit_factor(
     normal = ((um * f) @ _products(L)).reshape(-1, n_coef, n_coef)
     right, noise = (um * m) @ L.T, noise * um**2
     fit = FactorFit(np.full((n_pixel, n_coef), np.nan), np.full((n_pixel, n_coef, n_coef), np.nan))
-    enough = (good.sum(axis=1) > 10 * n_coef) & (normal[:, 0, 0] > 0)
+    enough = (good.sum(axis=1) >= channels_needed(n_coef - 1)) & (normal[:, 0, 0] > 0)
     rest = np.flatnonzero(enough)
     for n in range(n_coef, 0, -1):
         if rest.size == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import dask.array as da
@@ -12,12 +12,11 @@ from dask.delayed import delayed
 from specphoto.blas import single_thread
 from specphoto.cube import add_provenance, annotate, validate
 from specphoto.errors import InputError
-from specphoto.io.library import default_library, open_library
+from specphoto.io.library import default_library, open_library, outline_library
 from specphoto.photometry.filters import load_filters
 from specphoto.spectral import legendre
 from specphoto.spectral.pixel import Pixels, correct_pixels
-from specphoto.spectral.reference import make_reference, summarise
-from specphoto.spectral.sedfit import N_BAND_MIN
+from specphoto.spectral.reference import band_floor, make_reference, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,16 +26,11 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
     from numpy.typing import NDArray
 
-    from specphoto.photometry.filters import Filter
+    from specphoto.io.library import LibraryOutline
     from specphoto.spectral.library import Library
     from specphoto.spectral.reference import Reference
 
 __all__ = ["match_spectral"]
-
-logger = logging.getLogger(__name__)
-
-# Redward of this (rest frame, Angstrom) dust shines, which the default library does not hold.
-_DUST_EMISSION = 25_000.0
 
 
 def match_spectral(
@@ -97,6 +91,8 @@ def match_spectral(
         ``n_eff``, ``model_index``, ``closure_before`` and ``closure_after``. Where the factor is
         unknown, it, the spectrum, the model and the closures are NaN and the spectrum is masked;
         ``chi2`` and the rest of the SED fit are NaN (-1, 0) only where photometry is missing.
+        ``spec_region`` stays that of the spatial match (it would not be known before the last
+        pixel is); ``spec_mask`` says where the factor is unknown.
         ``corr_factor_err`` is fully correlated in wavelength. The factor rests on the photometry:
         a fit of the corrected spectrum and the same photometry as if they were independent counts
         the photometry twice.
@@ -104,30 +100,33 @@ def match_spectral(
     Raises
     ------
     InputError
-        If the cube was corrected already, has no redshift, no usable band, or names unknown
-        filters.
+        If the cube was corrected already, has no redshift, too few channels or usable bands, or
+        names unknown filters; if an option names a band that the cube has not.
     """
     validate(cube, "spec_flux", "spec_err", "spec_mask", "photo_flux", "photo_err", "wave",
              verb="match_spectral")  # fmt: skip
     redshift = _redshift(cube, redshift)
     _check(cube, order, compat, compat_options)
-    models = _library(library)
+    source = _source(library)
     if compat is not None:
         from specphoto.compat import match_spectral_pixedfit
 
         return match_spectral_pixedfit(
-            cube.assign_attrs(redshift=redshift), models, block=block, **compat_options
+            cube.assign_attrs(redshift=redshift), _opened(source), block=block, **compat_options
         )
+    models = _outline(source)
     bands = [str(b) for b in cube["band"].values]
     filters = load_filters(bands)
-    floor = _floor(filters, models, redshift, model_error, band_error or {}, exclude_bands,
-                   cube.attrs.get("name", "cube"))  # fmt: skip
+    floor = band_floor(
+        filters, models.wave_range, redshift, model_error, band_error=band_error or {},
+        exclude=exclude_bands, name=cube.attrs.get("name", "cube"),
+    )  # fmt: skip
     wave = np.asarray(cube["wave"].values, dtype=np.float64)
     lsf = cube["spec_lsf"].data if "spec_lsf" in cube else None
     # a library on disk is opened by the tasks themselves: names travel lighter than models
-    summary = delayed(_summarised, pure=True)(library, redshift, wave, filters, order)
-    reference = delayed(_referenced, pure=True)(
-        library, summary, redshift, wave, lsf, filters, floor, line_window=line_window,
+    summary = delayed(prepare_library, pure=True)(source, redshift, wave, filters, order)
+    reference = delayed(prepare_reference, pure=True)(
+        source, summary, redshift, wave, lsf, filters, floor, line_window=line_window,
         anchor_error=np.inf if anchor_error is None else anchor_error,
     )  # fmt: skip
     layout = _Layout(order + 1, wave.size, len(bands))
@@ -157,6 +156,7 @@ def _redshift(cube: xr.Dataset, option: float | None) -> float:
 def _check(
     cube: xr.Dataset, order: int, compat: str | None, compat_options: dict[str, Any]
 ) -> None:
+    """Refuse options and cubes that cannot be matched."""
     name = cube.attrs.get("name", "cube")
     if compat not in (None, "pixedfit"):
         raise InputError(
@@ -178,51 +178,48 @@ def _check(
         raise InputError(
             "order", expected="0 to 10", found=f"{order}", remedy="choose a smoother polynomial"
         )
+    fewest = legendre.channels_needed(order)
+    if cube.sizes["wave"] < fewest:
+        raise InputError(
+            name, expected=f"at least {fewest} channels for a factor of order {order}",
+            found=f"{cube.sizes['wave']}", remedy="take more of the cube, or a lower order",
+        )  # fmt: skip
 
 
-def _library(library: Any) -> Library:
+def _source(library: Any) -> Literal["default"] | Path | Library:
+    """Library as the tasks get it: a file by its full path, for workers may be elsewhere."""
     if isinstance(library, str) and library == "default":
-        return default_library()
+        return "default"
     if hasattr(library, "photometry"):
         models: Library = library
         return models
-    return open_library(library)
+    return Path(library).absolute()
 
 
-def _floor(
-    filters: list[Filter], library: Library, redshift: float, model_error: float,
-    band_error: Mapping[str, float], exclude: Sequence[str] | None, name: str,
-) -> NDArray[np.float64]:  # fmt: skip
-    """Relative model error per band, infinity for bands that are left out (said in the log)."""
-    lo, hi = (w * (1.0 + redshift) for w in library.wave_range)
-    floor = np.array([band_error.get(f.name, model_error) for f in filters], dtype=float)
-    for b, f in enumerate(filters):
-        dusty = f.pivot > _DUST_EMISSION * (1.0 + redshift)
-        if f.range[0] < lo or f.range[1] > hi:
-            floor[b] = np.inf
-            logger.warning("%s: band %s is outside the library's range, weight 0", name, f.name)
-        elif dusty if exclude is None else f.name in exclude:
-            floor[b] = np.inf
-            logger.info("%s: band %s is left out of the SED fit", name, f.name)
-    if np.isfinite(floor).sum() < N_BAND_MIN:
-        raise InputError(
-            name, expected=f"at least {N_BAND_MIN} bands that the library covers",
-            found=f"{int(np.isfinite(floor).sum())} of {', '.join(f.name for f in filters)}",
-            remedy="exclude fewer bands or check the redshift",
-        )  # fmt: skip
-    return floor
+def _opened(source: Literal["default"] | Path | Library) -> Library:
+    if isinstance(source, Path):
+        return open_library(source)
+    return default_library() if source == "default" else source
 
 
-def _summarised(source: Any, *args: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _outline(source: Literal["default"] | Path | Library) -> Library | LibraryOutline:
+    """Range and identity of a library; a file's spectra are read by the tasks alone."""
+    return outline_library(source) if isinstance(source, Path) else _opened(source)
+
+
+# The names of these two are those of their tasks on the dashboard.
+
+
+def prepare_library(source: Any, *args: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Open the library and summarise its models for the SED fit; waits for no data."""
     with single_thread():
-        return summarise(_library(source), *args)
+        return summarise(_opened(source), *args)
 
 
-def _referenced(source: Any, *args: Any, **options: Any) -> Reference:
+def prepare_reference(source: Any, *args: Any, **options: Any) -> Reference:
     """Open the library and bring it to the galaxy."""
     with single_thread():
-        return make_reference(_library(source), *args, **options)
+        return make_reference(_opened(source), *args, **options)
 
 
 class _Layout(NamedTuple):

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from specphoto.errors import InputError
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral import legendre
 from specphoto.spectral.lines import line_channels, sky_channels
+from specphoto.spectral.sedfit import N_BAND_MIN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from specphoto.photometry.filters import Filter
     from specphoto.spectral.library import Library, ObservedModels
 
-__all__ = ["Reference", "make_reference", "summarise"]
+__all__ = ["Reference", "band_floor", "make_reference", "summarise"]
+
+logger = logging.getLogger(__name__)
+
+# Redward of this (rest frame, Angstrom) dust shines, which the default library does not hold.
+_DUST_EMISSION = 25_000.0
 
 # A band is covered when this share of its photons falls inside the cube.
 _COVERED = 0.98
@@ -64,6 +72,70 @@ class Reference:
     sky: NDArray[np.bool_]
     floor: NDArray[np.float64]
     anchor_error: float
+
+
+def band_floor(
+    filters: Sequence[Filter],
+    wave_range: tuple[float, float],
+    redshift: float,
+    model_error: float,
+    *,
+    band_error: Mapping[str, float],
+    exclude: Sequence[str] | None,
+    name: str,
+) -> NDArray[np.float64]:
+    """Relative model error per band, infinity for bands that are left out (said in the log).
+
+    Parameters
+    ----------
+    filters
+        Of the images.
+    wave_range
+        Of the library, rest frame, Angstrom; bands that it does not hold are left out.
+    redshift
+        Of the galaxy.
+    model_error, band_error
+        Relative error of model photometry, and exceptions by band name.
+    exclude
+        Bands to leave out; None leaves out those beyond 2.5 micron in the rest frame.
+    name
+        Of the galaxy, for messages.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n_band,)``.
+
+    Raises
+    ------
+    InputError
+        If an option names a band that is not there, or fewer than two bands are left.
+    """
+    names = [f.name for f in filters]
+    unknown = sorted({*band_error, *(exclude or ())} - set(names))
+    if unknown:
+        raise InputError(
+            f"{name}: exclude_bands, band_error", expected=f"names out of {', '.join(names)}",
+            found=", ".join(unknown), remedy="name bands of the cube",
+        )  # fmt: skip
+    lo, hi = (w * (1.0 + redshift) for w in wave_range)
+    floor = np.array([band_error.get(f.name, model_error) for f in filters], dtype=float)
+    for b, f in enumerate(filters):
+        dusty = f.pivot > _DUST_EMISSION * (1.0 + redshift)
+        if f.range[0] < lo or f.range[1] > hi:
+            floor[b] = np.inf
+            logger.warning("%s: band %s is outside the library's range, weight 0", name, f.name)
+        elif dusty if exclude is None else f.name in exclude:
+            floor[b] = np.inf
+            logger.info("%s: band %s is left out of the SED fit", name, f.name)
+    used = int(np.isfinite(floor).sum())
+    if used < N_BAND_MIN:
+        raise InputError(
+            name, expected=f"at least {N_BAND_MIN} bands that the library covers",
+            found=f"{used} of {', '.join(names)}",
+            remedy="exclude fewer bands or check the redshift",
+        )  # fmt: skip
+    return floor
 
 
 def summarise(
