@@ -113,6 +113,7 @@ def test_match_spatial__attributes_tell_of_the_result():
     assert attrs["ebv"] == pytest.approx(0.043)
     assert (attrs["ebv_scale"], attrs["ebv_law"], attrs["ebv_corrected"]) == ("SF11", "G23", True)
     assert attrs["photo_ebv"] == 0.043
+    assert "correlation" not in attrs  # of the cube's spaxels
     assert attrs["provenance"][-1]["step"] == "match_spatial"
     assert attrs["provenance"][-1]["options"]["max_bias"] == 0.03
     wcs = celestial_wcs(xr.Dataset(attrs=attrs))
@@ -353,6 +354,34 @@ def test_match_spatial__missing_variable_and_bad_axis_are_refused():
 def test_match_spatial__unknown_correlation_model_is_refused():
     with pytest.raises(InputError, match=r"correlation: expected model 'gaussian' or 'none'"):
         match_spatial(observation(), photometry(), correlation={"model": "matern"})
+
+
+def test_match_spatial__a_correlation_needs_its_scale():
+    with pytest.raises(InputError, match=r"correlation: expected a scale in spaxels .* found None"):
+        match_spatial(observation(), photometry(), correlation={"model": "gaussian"})
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"compat": "pixdfit"}, r"compat: expected None or 'pixedfit', found 'pixdfit'"),
+        ({"coverage": "cubes"}, r"coverage: expected 'map' or 'cube', found 'cubes'"),
+    ],
+)
+def test_match_spatial__unknown_choices_are_refused(option, message):
+    with pytest.raises(InputError, match=message):
+        match_spatial(observation(), photometry(), **option)
+
+
+def test_match_spatial__flux_that_is_no_number_is_masked_whatever_the_mask_says():
+    flux, variance, mask, _ = galaxy()
+    hole = np.zeros(flux.shape, bool)
+    hole[:, 20:26, 20:26] = True
+    said = cube(flux, WCS_IN, variance=variance, mask=mask | hole)
+    unsaid = cube(np.where(hole, np.nan, flux), WCS_IN, variance=variance, mask=mask)
+    said, unsaid = (computed(match_spatial(ifs, photometry())) for ifs in (said, unsaid))
+    assert (said["coverage"] < reference()["coverage"] - 0.01).any()
+    assert_same_bits(said, unsaid)
 
 
 @pytest.mark.parametrize("case", ["nan", "masked", "no variance", "infinite variance"])

@@ -107,6 +107,7 @@ def match_spatial(
         If the two do not overlap on the sky, a PSF is unknown, or the target's PSF is sharper.
     """
     validate(ifs, "spec_flux", "spec_var", "spec_mask", "wave", verb="match_spatial")
+    _check(compat, coverage)
     if compat is not None:
         from specphoto.compat import match_spatial_pixedfit
 
@@ -136,6 +137,17 @@ def match_spatial(
     }  # fmt: skip
     attrs = _attrs(ifs, images, target, target_psf, output, ebv)
     return add_provenance(annotate(out, **attrs), "match_spatial", options=options)
+
+
+def _check(compat: str | None, coverage: str) -> None:
+    for name, value, known in (
+        ("compat", compat, (None, "pixedfit")), ("coverage", coverage, ("map", "cube")),
+    ):  # fmt: skip
+        if value not in known:
+            raise InputError(
+                f"match_spatial: {name}", expected=" or ".join(map(repr, known)),
+                found=repr(value), remedy="choose one",
+            )  # fmt: skip
 
 
 def _with_images(target: xr.Dataset | Grid) -> xr.Dataset:
@@ -285,7 +297,13 @@ def _stencil(correlation: dict[str, Any]) -> NDArray[np.float64]:
             "correlation", expected="model 'gaussian' or 'none'",
             found=repr(correlation["model"]), remedy="give scale and cutoff in spaxels",
         )  # fmt: skip
-    scale = float(correlation["scale"])
+    scale = correlation.get("scale")
+    if scale is None or not np.isfinite(scale):
+        raise InputError(
+            "correlation", expected="a scale in spaxels beside model 'gaussian'",
+            found=repr(scale), remedy="give scale, and cutoff if it is not 10/3 of it",
+        )  # fmt: skip
+    # the ratio of MaNGA's cutoff to its scale
     return correlation_stencil(scale, float(correlation.get("cutoff", 10.0 / 3.0 * scale)))
 
 
@@ -309,7 +327,7 @@ def _nodes(
     for start in first:
         few = ifs.isel(wave=slice(int(start), int(start) + size))
         layer = delayed(_node, name=None, pure=True)(
-            operator, few["spec_var"].data, few["spec_mask"].data,
+            operator, few["spec_flux"].data, few["spec_var"].data, few["spec_mask"].data,
             float(wave[start : start + size].mean()), stencil, sky, band_wave,
         )  # fmt: skip
         layers.append(da.from_delayed(layer, (len(plane.NODE_FIELDS), *shape), dtype=np.float32))
@@ -317,14 +335,16 @@ def _nodes(
     return node_wave, da.stack(layers).rechunk(-1)
 
 
-def _node(operator: Any, variance: Any, mask: Any, *args: Any) -> NDArray[np.float32]:
+def _node(operator: Any, flux: Any, variance: Any, mask: Any, *args: Any) -> NDArray[np.float32]:
     with single_thread():
-        return plane.match_node(operator, variance, _good(variance, mask), *args)
+        return plane.match_node(operator, variance, _good(flux, variance, mask), *args)
 
 
-def _good(variance: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Voxels that hold information: not masked, variance finite and positive."""
-    return ~mask & np.isfinite(variance) & (variance > 0)
+def _good(
+    flux: NDArray[np.float32], variance: NDArray[np.float32], mask: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Voxels that hold information: not masked, finite, of positive variance."""
+    return ~mask & np.isfinite(flux) & np.isfinite(variance) & (variance > 0)
 
 
 def _planes(
@@ -351,7 +371,7 @@ def _planes_of_block(
     **options: Any,
 ) -> NDArray[np.float32]:  # fmt: skip
     with single_thread():
-        good = _good(variance, mask) & np.isfinite(flux)
+        good = _good(flux, variance, mask)
         return plane.match_planes(
             operator, flux, variance, good, wave, nodes, options["node_wave"], sky,
             options["band_wave"], min_coverage=options["min_coverage"],
@@ -442,6 +462,8 @@ def _attrs(
     merged["psf"] = _psf_attrs(_stated_psf(target) if target_psf is None else target_psf)
     if not isinstance(target, Grid):
         merged["photo_ebv"] = target.attrs.get("ebv")
+    # it is told of the cube's spaxels, which are gone
+    merged["correlation"] = None
     # the law and the scale of one source say nothing of the other
     merged.update({name: ifs.attrs.get(name) for name in ("ebv", "ebv_scale", "ebv_law")})
     if ebv is not None:
