@@ -162,7 +162,7 @@ def run(
     seconds: dict[str, float] = {}
     start = time.perf_counter()
     ifs = open_ifs(cube, survey=survey)
-    images = open_photometry(photometry)
+    images = open_photometry(photometry, compat=options.get("compat"))
     z = _redshift(redshift, f"{cube} and {photometry}", ifs, images)
     matched = match(ifs, images, redshift=z, **options)
     seconds["open"] = time.perf_counter() - start
@@ -214,21 +214,25 @@ def run_spatial(
         If a file or an option cannot be used.
     """
     ifs = open_ifs(cube, survey=survey, redshift=redshift)
-    target = _spatial_target(ifs, photometry, grid, pixel_scale, psf)
+    target = _spatial_target(ifs, photometry, grid, pixel_scale, psf, options.get("compat"))
     if photometry is not None:
         options["target_psf"] = psf
     with dask.config.set({"array.rechunk.method": "tasks"}):
         matched = match_spatial(ifs, target, **options)
     require_spectra(ifs, str(cube))
-    return write(matched, *_target(output), overwrite=overwrite, cluster=cluster, progress=progress)
+    return write(
+        matched, *_target(output), overwrite=overwrite, compat=options.get("compat"),
+        cluster=cluster, progress=progress,
+    )  # fmt: skip
 
 
 def _spatial_target(
     ifs: xr.Dataset, photometry: str | os.PathLike[str] | None,
     grid: str | os.PathLike[str] | None, pixel_scale: float | None, psf: float | None,
+    compat: Literal["pixedfit"] | None,
 ) -> xr.Dataset | Grid:  # fmt: skip
     if photometry is not None and grid is None:
-        return open_photometry(photometry)
+        return open_photometry(photometry, compat=compat)
     if photometry is not None or grid is None:
         raise InputError(
             "target", expected="either a photometric cube or an image that sets the grid",

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from factories import specphoto_dataset
 from galaxy_files import computing, small_galaxy
 
@@ -23,7 +26,6 @@ from specphoto.terminal import StageBars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from distributed import Client
 
@@ -89,6 +91,21 @@ def test_spatial_then_spectral__products(tmp_path: Path, run: Callable, here: No
     steps = {step["step"]: step["options"] for step in ds.attrs["provenance"] if "options" in step}
     assert steps["match_spatial"]["compensate"] is False
     assert "galex_fuv" not in steps["match_spectral"]["bands_fitted"]
+
+
+def test_match__recipe_of_the_peer(tmp_path: Path, run: Callable, here: None) -> None:
+    peer = Path(__file__).parent / "data" / "peer"
+    code, out, err = run(
+        "match", peer / "manga_cropped_LOGCUBE.fits.gz", peer / "fluxmap_reference.fits.gz", "-o",
+        tmp_path, "--compat", "pixedfit", "--kernel", peer / "kernel_manga_to_wise_w2.fits.gz",
+        "--library", peer / "library_reduced.hdf5", "--format", "fits",
+    )  # fmt: skip
+    assert code == 0, err
+    with fits.open(out.strip()) as ours, fits.open(peer / "peer_specphoto.fits.gz") as theirs:
+        assert {hdu.name for hdu in ours} >= {"MOD_FLUX", "CORR_FACTOR", "SPEC_FLUX"}
+        flux, expected = ours["PHOTO_FLUX"].data, theirs["PHOTO_FLUX"].data
+        inside = theirs["PHOTO_REGION"].data == 1
+        np.testing.assert_allclose(flux[:, inside], expected[:, inside], rtol=1e-5)
 
 
 @pytest.mark.realdata
