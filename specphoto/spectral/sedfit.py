@@ -28,7 +28,9 @@ __all__ = ["N_BAND_MIN", "SedFit", "fit_sed", "photometric_sigma"]
 N_BAND_MIN = 2
 
 # Pixels fitted at once: the arrays (pixels, models) then stay near the size of a cache.
-_PIXELS_AT_ONCE = 32
+_PIXELS_AT_ONCE = 16
+# A model whose chi-square is this far above the best weighs 1e-11 of it, and is left out.
+_FAR = 50.0
 
 
 class SedFit(NamedTuple):
@@ -100,8 +102,6 @@ def fit_sed(
     data = np.where(weight > 0, flux, 0.0)
     # transposed once: the products then run along contiguous models
     m, m2 = np.ascontiguousarray(models.T), np.ascontiguousarray(models.T**2)
-    pair = (shape[:, :, None] * shape[:, None, :]).reshape(-1, n_shape * n_shape)
-    moments = np.hstack([np.ones((shape.shape[0], 1)), shape, pair])
     out = SedFit(
         best=np.full(n_pixel, -1), scale=np.full(n_pixel, np.nan),
         chi2=np.full(n_pixel, np.nan), n_band=n_band,
@@ -110,69 +110,49 @@ def fit_sed(
     )  # fmt: skip
     for start in range(0, n_pixel, _PIXELS_AT_ONCE):
         rows = slice(start, start + _PIXELS_AT_ONCE)
-        _fit_block(data[rows], weight[rows], m, m2, moments, _View(out, rows))
+        w, d = weight[rows], data[rows]
+        light, power = (d * w) @ m, w @ m2
+        gain = _gain(light, power)
+        for k in range(d.shape[0]):
+            _weigh(out, start + k, gain[k], light[k], power[k], shape)
+        # rounding may leave a perfect fit a little below 0
+        out.chi2[rows] = np.maximum(out.chi2[rows] + (d * d * w).sum(axis=1), 0.0)
     return out
 
 
-class _View:
-    """The rows of a result that one block fills."""
+def _gain(light: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:
+    r"""How much each model lowers chi-square, :math:`[(d w) M^T]^2 / w (M^2)^T`.
 
-    def __init__(self, fit: SedFit, rows: slice) -> None:
-        self.fit, self.rows = fit, rows
-
-    def put(self, ok: NDArray[np.bool_], **values: NDArray[np.generic]) -> None:
-        """Write the values of the rows that are ``ok``."""
-        for name, value in values.items():
-            getattr(self.fit, name)[self.rows][ok] = value[ok]
+    0 for models that would need a negative amplitude.
+    """
+    gain = np.maximum(light, 0.0)
+    gain *= gain
+    return np.divide(gain, power, out=gain, where=power > 0)
 
 
-def _fit_block(
-    data: NDArray[np.float64], weight: NDArray[np.float64], m: NDArray[np.float64],
-    m2: NDArray[np.float64], moments: NDArray[np.float64], view: _View,
+def _weigh(
+    out: SedFit, pixel: int, gain: NDArray[np.float64], light: NDArray[np.float64],
+    power: NDArray[np.float64], shape: NDArray[np.float64],
 ) -> None:  # fmt: skip
-    scale = (data * weight) @ m
-    denominator = weight @ m2
-    np.divide(scale, denominator, out=scale, where=denominator > 0)
-    # chi2 relative to no model at all; a model cannot have a negative amplitude
-    delta = -(scale * scale * denominator)
-    delta[~(scale > 0)] = np.inf
-    index = np.argmin(delta, axis=1)
-    each = np.arange(index.size)
-    lowest, best_scale = delta[each, index], scale[each, index]
-    ok = np.isfinite(lowest)
-    if not ok.any():
+    """Best model, and mean and covariance of ``h + ln(s) e_0`` over those that are acceptable.
+
+    ``chi2`` is left relative to no model at all.
+    """
+    best = int(np.argmax(gain))
+    if not gain[best] > 0:
         return
-    delta -= np.where(ok, lowest, 0.0)[:, None]
-    delta *= -0.5
-    p = np.exp(delta, out=delta)
-    total = p.sum(axis=1)
-    p /= np.where(total > 0, total, 1.0)[:, None]
-    mean, cov = _shape_moments(p, scale, moments)
+    near = np.flatnonzero(gain > max(gain[best] - _FAR, 0.0))
+    p = np.exp(0.5 * (gain[near] - gain[best]))
+    p /= p.sum()
+    h = shape[near]
+    h[:, 0] += np.log(light[near] / power[near])
+    mean = p @ h
+    h -= mean
+    out.best[pixel] = best
+    out.scale[pixel] = light[best] / power[best]
+    out.chi2[pixel] = -gain[best]
+    out.n_eff[pixel] = 1.0 / (p @ p)
+    out.shape_mean[pixel] = mean
+    out.shape_cov[pixel] = (h.T * p) @ h
     # the amplitude is uncertain within a model too: its own (S/N)^-2, near that of the best
-    cov[:, 0, 0] += 1.0 / np.where(ok, -lowest, 1.0)
-    view.put(
-        ok, best=index, scale=best_scale,
-        # rounding may leave a perfect fit a little below 0
-        chi2=np.maximum((data * data * weight).sum(axis=1) + lowest, 0.0),
-        n_eff=1.0 / np.maximum(np.einsum("pm,pm->p", p, p), 1e-300),
-        shape_mean=mean, shape_cov=cov,
-    )  # fmt: skip
-
-
-def _shape_moments(
-    p: NDArray[np.float64], scale: NDArray[np.float64], moments: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and covariance over models of ``h + ln(s) e_0``, all by products with ``p``."""
-    n_shape = int(np.sqrt(moments.shape[1] - 1))
-    log_scale = np.log(np.where(scale > 0, scale, 1.0), out=scale)
-    plain = p @ moments
-    p_log = p * log_scale
-    first = p_log @ moments[:, : 1 + n_shape]
-    second = np.einsum("pm,pm->p", p_log, log_scale)
-    mean = plain[:, 1 : 1 + n_shape].copy()
-    square = plain[:, 1 + n_shape :].reshape(-1, n_shape, n_shape).copy()
-    square[:, 0, :] += first[:, 1:]
-    square[:, :, 0] += first[:, 1:]
-    square[:, 0, 0] += second
-    mean[:, 0] += first[:, 0]
-    return mean, square - mean[:, :, None] * mean[:, None, :]
+    out.shape_cov[pixel, 0, 0] += 1.0 / gain[best]
