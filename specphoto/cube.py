@@ -19,6 +19,7 @@ Attributes of a dataset (all JSON: they survive Zarr and FITS)
                     FWHM in arcsec at wavelengths in Angstrom (one entry: the same everywhere)
 ``correlation``     ``{"model": "gaussian", "scale": ..., "cutoff": ...}`` in spaxels, or
                     ``{"model": "none"}``
+``band_scale``      by band name, the factor that made its images photon-weighted means
 ``spectral_axis``   ``{"ctype", "crval", "cdelt", "crpix"}`` of the survey's third axis, Angstrom
 ``corrected``       whether ``spec_flux`` already carries the correction factor
 ``provenance``      list of steps: what ran, on what, with which options
@@ -53,6 +54,7 @@ __all__ = [
     "Variable",
     "add_provenance",
     "annotate",
+    "band_scale",
     "celestial_wcs",
     "pixel_scale",
     "validate",
@@ -222,6 +224,12 @@ def add_provenance(ds: xr.Dataset, step: str, **details: Any) -> xr.Dataset:
     """Append one step to ``provenance``: the step, the package version and JSON details."""
     entry = {"step": step, "version": specphoto.__version__, **details}
     return ds.assign_attrs(provenance=[*ds.attrs.get("provenance", []), entry])
+
+
+def band_scale(ds: xr.Dataset) -> NDArray[np.float64]:
+    """Factors that were applied to the images, ``(n_band,)``: 1 where the attribute has none."""
+    factors = ds.attrs.get("band_scale") or {}
+    return np.array([factors.get(str(band), 1.0) for band in ds["band"].values], dtype=float)
 
 
 def wcs_string(wcs: WCS) -> str:

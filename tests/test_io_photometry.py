@@ -10,7 +10,8 @@ from astropy.io import fits
 from survey_files import fluxmap, manga, write
 from test_io_manga import refuse
 
-from specphoto.cube import celestial_wcs, validate
+from specphoto.compat.common import pixedfit_photometry
+from specphoto.cube import band_scale, celestial_wcs, validate
 from specphoto.errors import InputError
 from specphoto.io import open_photometry
 from specphoto.photometry.filters import load_filters, pixedfit_scale
@@ -48,8 +49,19 @@ def test_open_photometry__photon_weighted_means(tmp_path: Path) -> None:
     assert scale[0] == pytest.approx(1 / 1.126, abs=1e-3)
     for name in ("photo_flux", "photo_err"):
         np.testing.assert_allclose(ours[name], peer[name] * scale[:, None, None])
-    assert ours.attrs["band_scale"] == pytest.approx(scale.tolist())
-    assert peer.attrs["band_scale"] == [1.0] * 3
+    np.testing.assert_allclose(band_scale(ours), scale)
+    np.testing.assert_array_equal(band_scale(peer), 1.0)
+
+
+def test_open_photometry__the_scale_follows_its_band(tmp_path: Path) -> None:
+    ours = open_photometry(fluxmap(tmp_path / "a.fits"))
+    stored = open_photometry(tmp_path / "a.fits", compat="pixedfit")
+    some = ours.isel(band=[2, 0])
+    np.testing.assert_array_equal(band_scale(some), pixedfit_scale(NAMES)[[2, 0]])
+    # what piXedfit's recipe and layout start from is what piXedfit wrote, whatever was selected
+    back = pixedfit_photometry(some)
+    np.testing.assert_allclose(back["photo_flux"], stored["photo_flux"].isel(band=[2, 0]))
+    np.testing.assert_array_equal(band_scale(back), 1.0)
 
 
 def test_open_photometry__attributes(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from specphoto.cube import band_scale
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -32,9 +34,8 @@ def map_blocks(
 
 def pixedfit_photometry(ds: xr.Dataset) -> xr.Dataset:
     """Bands as piXedfit wrote them: v1.0 compares those with its models."""
-    factor = ds.attrs.get("band_scale")
-    if factor is None:
+    if not ds.attrs.get("band_scale"):
         return ds
-    scale = xr.DataArray(np.asarray(factor, dtype=float), dims="band")
+    scale = xr.DataArray(band_scale(ds), dims="band")
     out = ds.assign({n: ds[n].copy(data=(ds[n] / scale).data) for n in ("photo_flux", "photo_err")})
-    return out.assign_attrs(band_scale=[1.0] * scale.size)
+    return out.assign_attrs(band_scale=dict.fromkeys(map(str, ds["band"].values), 1.0))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from specphoto.cube import band_scale
 from specphoto.errors import InputError
 from specphoto.io.fits_header import celestial_cards, primary_cards
 from specphoto.io.fits_layout import HduPlan, filled, hdu_name, image_dims, with_primary
@@ -50,23 +51,21 @@ def layout_pixedfit(ds: xr.Dataset) -> list[HduPlan]:
             'write_fits, compat="pixedfit"', expected=f"a dataset with {', '.join(names)}",
             found=f"no {', '.join(missing)}", remedy="run both stages first, or leave compat out",
         )  # fmt: skip
-    scale = ds.attrs.get("band_scale")
     plans = []
     for name in names:
         if name in ds.variables:
-            plans += _plans(ds, name, scale)
+            plans += _plans(ds, name)
     return with_primary(plans, primary_cards(ds, compat=True))
 
 
-def _plans(ds: xr.Dataset, name: str, scale: list[float] | None) -> list[HduPlan]:
+def _plans(ds: xr.Dataset, name: str) -> list[HduPlan]:
     variable = ds.variables[name]
     if name == "stamp_image":
         dtype = np.dtype(f">f{variable.dtype.itemsize}")
         return [HduPlan(hdu_name(name), variable, dtype, celestial_cards(ds, compat=True))]
     variable = variable.transpose(*image_dims(variable.dims)).astype(np.float64)
     if name in ("photo_flux", "photo_err"):
-        if scale is not None:
-            variable = variable / np.reshape(scale, (-1, 1, 1))
+        variable = variable / band_scale(ds).reshape(-1, 1, 1)
         known = variable.notnull()
         region = ds.variables["photo_region"].astype(bool)
         variable = filled(filled(variable, known | ~region, 0.0), known | region, SENTINEL)

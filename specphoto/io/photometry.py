@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,24 +13,16 @@ from specphoto.cube import add_provenance, annotate, validate
 from specphoto.errors import InputError
 from specphoto.io import survey
 from specphoto.io.fitsfile import FitsFile, open_fits
-from specphoto.photometry.filters import known_filters, load_filters, pixedfit_scale
+from specphoto.io.images import read_images
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    import dask.array as da
-    from astropy.io import fits
     from astropy.wcs import WCS
     from numpy.typing import NDArray
 
-    from specphoto.photometry.filters import Filter
-
 __all__ = ["open_photometry"]
-
-_UNIT = 1e-17
-_SENTINEL = -99.0
-_CHUNK_PIXELS = 2048
 
 
 def open_photometry(
@@ -61,7 +52,7 @@ def open_photometry(
         ``photo_flux``, ``photo_err`` (band, y, x), 1e-17 erg s-1 cm-2 Angstrom-1 per pixel, NaN
         outside the galaxy's region and where a band has no data; ``photo_region``,
         ``stamp_image`` (y, x); ``band`` names with ``band_wave``, the pivot in Angstrom.
-        Attribute ``band_scale`` holds the factors applied to the bands.
+        Attribute ``band_scale`` holds the factors applied, by band name.
 
     Raises
     ------
@@ -71,19 +62,25 @@ def open_photometry(
     """
     file = open_fits(path)
     flux = _flux_name(file)
-    file.require(flux, "FLUX_ERR")
-    shape = file[flux].shape
-    file.require("GALAXY_REGION", shape=shape[1:], ndim=2)
-    header = file["PRIMARY"].header
     assumed: list[str] = []
-    names = _bands(header, shape[0], file.path)
-    curves = _curves(names, file.path)
-    scale = np.ones(len(names)) if compat else pixedfit_scale(names)
-    unit = _unit(header, file.path, assumed)
-    cubes = _cubes(file, flux, unit, scale, _error_scale(err_scale, names))
+    found = read_images(
+        file, flux, "FLUX_ERR", "GALAXY_REGION", compat=compat, assumed=assumed,
+        err_scale=lambda names: _error_scale(err_scale, names),
+    )  # fmt: skip
     region = file.values("GALAXY_REGION") == 1
-    pivots = np.array([curve.pivot for curve in curves])
-    ds = _dataset(*cubes, region, names, pivots)
+    dims = ("band", "y", "x")
+    ds = xr.Dataset(
+        {
+            "photo_flux": (dims, found.flux),
+            "photo_err": (dims, found.error),
+            "photo_region": (("y", "x"), region),
+        },
+        coords={
+            **found.coords(),
+            "y": np.arange(region.shape[0]),
+            "x": np.arange(region.shape[1]),
+        },
+    )
     if "STAMP_IMAGE" in file and file["STAMP_IMAGE"].shape == region.shape:
         ds["stamp_image"] = (("y", "x"), file.values("STAMP_IMAGE").astype(np.float32))
     ds = annotate(
@@ -91,9 +88,8 @@ def open_photometry(
         kind="photometry",
         survey="pixedfit",
         name=survey.object_name(file.path),
-        **survey.place([header], _wcs(file, flux), ("RA", "DEC")),
-        **_state(header, dict(zip(names, pivots, strict=True))),
-        band_scale=scale.tolist(),
+        **survey.place([file["PRIMARY"].header], _wcs(file, flux), ("RA", "DEC")),
+        **found.attrs,
     )
     validate(ds, "photo_flux", "photo_err", "photo_region", verb=file.path)
     return add_provenance(
@@ -113,57 +109,6 @@ def _flux_name(file: FitsFile) -> str:
         )  # fmt: skip
     # the older layout keeps the fluxes in the primary HDU, under no name of its own
     return "PRIMARY" if len(file.hdus[0].shape) == 3 else "FLUX"
-
-
-def _bands(header: fits.Header, n_band: int, path: str) -> list[str]:
-    count = header.get("NFILTERS", n_band)
-    names = [str(header.get(f"FIL{i}", "")).strip() for i in range(n_band)]
-    if count != n_band or "" in names:
-        found = [f"FIL{i} = {name}" for i, name in enumerate(names) if name]
-        raise InputError(
-            path, expected=f"cards NFILTERS = {n_band} and FIL0 to FIL{n_band - 1}, one per image",
-            found=f"NFILTERS = {count} and {', '.join(found) or 'no FIL cards'}",
-            remedy="correct the primary header",
-        )  # fmt: skip
-    if len(set(names)) != n_band:
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise InputError(
-            path, expected="every filter once", found=f"{', '.join(twice)} more than once",
-            remedy="drop the repeated images, or give their curves names of their own",
-        )  # fmt: skip
-    return names
-
-
-def _curves(names: list[str], path: str) -> list[Filter]:
-    known = known_filters()
-    for i, name in enumerate(names):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            nearest = f" (the nearest known are {', '.join(near)})" if near else ""
-            raise InputError(
-                f"{path}, card FIL{i}", expected="a filter of a known curve",
-                found=f"{name!r}{nearest}",
-                remedy="register its curve with specphoto.photometry.filters.register_filter",
-            )  # fmt: skip
-    return load_filters(names)
-
-
-def _unit(header: fits.Header, path: str, assumed: list[str]) -> float:
-    """Return the flux of one file unit in erg s-1 cm-2 Angstrom-1."""
-    text = header.get("UNIT")
-    if text is None:
-        survey.assume(path, assumed, f"no card UNIT: fluxes in {_UNIT:g} erg s-1 cm-2 Angstrom-1")
-        return _UNIT
-    try:
-        unit = float(text)
-    except (TypeError, ValueError):
-        unit = np.nan
-    if not unit > 0:
-        raise InputError(
-            f"{path}, card UNIT", expected="the flux unit as a number (1e-17)", found=repr(text),
-            remedy="correct the card",
-        )  # fmt: skip
-    return unit
 
 
 def _error_scale(
@@ -194,85 +139,6 @@ def _plain(given: Mapping[str, float] | Sequence[float] | None) -> Any:
     return [float(value) for value in given]
 
 
-def _cubes(
-    file: FitsFile,
-    flux_name: str,
-    unit: float,
-    scale: NDArray[np.float64],
-    err_scale: NDArray[np.float64],
-) -> tuple[da.Array, da.Array]:
-    chunks = (-1, _CHUNK_PIXELS, _CHUNK_PIXELS)
-    flux = file.dask(flux_name, chunks, dtype=np.float64)
-    error = file.dask("FLUX_ERR", chunks, dtype=np.float64)
-    region = file.dask("GALAXY_REGION", chunks[1:], dtype=np.float64)
-    factor = scale * unit / _UNIT
-    # images are small: float64 as stored, so that nothing is lost on the way to FITS and back
-    return (
-        survey.lazily(
-            _known, flux, error, region[None], factor=factor, unit=unit, dtype=np.float64
-        ),
-        survey.lazily(
-            _known_error, error, region[None], factor=factor / err_scale, unit=unit,
-            dtype=np.float64,
-        ),
-    )  # fmt: skip
-
-
-def _sentinel(values: NDArray[np.float64], unit: float) -> NDArray[np.bool_]:
-    """Whether values are piXedfit's mark of no data: -99 in either unit, or no number."""
-    mark = np.zeros(values.shape, dtype=bool)
-    for sentinel in (_SENTINEL, _SENTINEL / unit):
-        mark |= np.isclose(values, sentinel, rtol=1e-6, atol=0.0)
-    return mark | ~np.isfinite(values)
-
-
-def _known(
-    flux: NDArray[np.float64],
-    error: NDArray[np.float64],
-    region: NDArray[np.float64],
-    factor: NDArray[np.float64],
-    unit: float,
-) -> NDArray[np.float64]:
-    bad = _sentinel(flux, unit) | _sentinel(error, unit) | (region != 1)
-    return np.where(bad, np.nan, flux) * factor[:, None, None]
-
-
-def _known_error(
-    error: NDArray[np.float64],
-    region: NDArray[np.float64],
-    factor: NDArray[np.float64],
-    unit: float,
-) -> NDArray[np.float64]:
-    bad = _sentinel(error, unit) | ~(error > 0) | (region != 1)
-    return np.where(bad, np.nan, error) * factor[:, None, None]
-
-
-def _dataset(
-    flux: da.Array,
-    error: da.Array,
-    region: NDArray[np.bool_],
-    names: list[str],
-    pivots: NDArray[np.float64],
-) -> xr.Dataset:
-    dims = ("band", "y", "x")
-    ds = xr.Dataset(
-        {
-            "photo_flux": (dims, flux),
-            "photo_err": (dims, error),
-            "photo_region": (("y", "x"), region),
-        },
-        coords={
-            # fixed-width strings are no part of Zarr format 3
-            "band": np.array(names, dtype=object),
-            "band_wave": ("band", pivots),
-            "y": np.arange(region.shape[0]),
-            "x": np.arange(region.shape[1]),
-        },
-    )
-    ds["band_wave"].attrs.update(units="Angstrom", long_name="pivot wavelength")
-    return ds
-
-
 def _wcs(file: FitsFile, flux: str) -> WCS:
     """Celestial WCS: the stamp's header has the only one in piXedfit's files."""
     for name in ("STAMP_IMAGE", flux):
@@ -280,25 +146,3 @@ def _wcs(file: FitsFile, flux: str) -> WCS:
             return survey.celestial(file[name].header, f"{file.path}, {name}")
     file.require("STAMP_IMAGE", shape=file[flux].shape[1:], ndim=2)
     return survey.celestial(file["STAMP_IMAGE"].header, f"{file.path}, STAMP_IMAGE")
-
-
-def _state(header: fits.Header, pivots: Mapping[str, float]) -> dict[str, Any]:
-    """Redshift, Galactic extinction, PSF and sampling band; None where the file does not say."""
-
-    def number(name: str, above: float) -> float | None:
-        value = header.get(name)
-        return float(value) if isinstance(value, int | float) and value > above else None
-
-    redshift, ebv, fwhm = number("Z", -1.0), number("GALEBV", -1e-9), number("PSFFWHM", 0.0)
-    psf_band = survey.card([header], "FPSFMTCH")
-    middle = pivots.get(str(psf_band), float(np.median(list(pivots.values()))))
-    return {
-        "redshift": redshift,
-        "ebv": ebv,
-        "ebv_scale": None if ebv is None else "SF11",
-        "ebv_corrected": True,
-        "ebv_law": "pixedfit",
-        "psf": None if fwhm is None else survey.constant_psf(fwhm, middle, "gaussian", None),
-        "psf_band": psf_band,
-        "fsamp": survey.card([header], "FSAMP"),
-    }

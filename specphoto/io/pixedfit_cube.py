@@ -16,8 +16,7 @@ from specphoto.errors import InputError
 from specphoto.io import survey
 from specphoto.io.fits_header import spectral_axis
 from specphoto.io.fitsfile import Chunks, FitsArray, FitsFile, plane_chunks
-from specphoto.io.photometry import _bands, _curves, _known, _known_error, _state, _unit
-from specphoto.photometry.filters import pixedfit_scale
+from specphoto.io.images import Images, read_images
 from specphoto.spectral.wavelength import air_to_vacuum
 
 if TYPE_CHECKING:
@@ -83,8 +82,11 @@ def open_pixedfit(
         survey.assume(file.path, assumed, "wavelengths in air, converted to vacuum")
     regions = {name: file.values(name.upper()) == 1 for name in ("photo_region", "spec_region")}
     ds = ds.assign({name: (_MAP, region) for name, region in regions.items()})
-    unit = _unit(header, file.path, assumed)
-    ds, attrs = _with_photometry(ds, file, unit, compat)
+    images = read_images(
+        file, "PHOTO_FLUX", "PHOTO_FLUXERR", "PHOTO_REGION", compat=compat, assumed=assumed
+    )
+    unit = images.unit
+    ds, attrs = _with_photometry(ds, file, images)
     blocks = plane_chunks(shape, chunks)
     ds = _with_spectra(ds, file, blocks, unit / _UNIT, compat)
     corrected = "CORR_FACTOR" in file
@@ -106,32 +108,14 @@ def open_pixedfit(
 
 
 def _with_photometry(
-    ds: xr.Dataset, file: FitsFile, unit: float, compat: str | None
+    ds: xr.Dataset, file: FitsFile, images: Images
 ) -> tuple[xr.Dataset, dict[str, Any]]:
     """Bands, images and what their header says, as :func:`specphoto.open_photometry` has them."""
-    file.require("PHOTO_FLUX", "PHOTO_FLUXERR")
-    shape, header = file["PHOTO_FLUX"].shape, file["PRIMARY"].header
-    file.require("PHOTO_REGION", shape=shape[1:], ndim=2)
-    names = _bands(header, shape[0], file.path)
-    pivots = np.array([curve.pivot for curve in _curves(names, file.path)])
-    scale = np.ones(len(names)) if compat else pixedfit_scale(names, curves="specphoto")
-    flux, err = (file.dask(n, shape, dtype=np.float64) for n in ("PHOTO_FLUX", "PHOTO_FLUXERR"))
-    region = file.dask("PHOTO_REGION", shape[1:], dtype=np.float64)[None]
-    options: dict[str, Any] = {"factor": scale * unit / _UNIT, "unit": unit, "dtype": np.float64}
-    flux, err = (
-        survey.lazily(_known, flux, err, region, **options),
-        survey.lazily(_known_error, err, region, **options),
-    )
-    ds = ds.assign(photo_flux=(("band", *_MAP), flux), photo_err=(("band", *_MAP), err))
-    ds = ds.assign_coords(
-        band=np.array(names, dtype=object),
-        band_wave=("band", pivots, {"units": "Angstrom", "long_name": "pivot wavelength"}),
-    )
-    attrs = {
-        **_state(header, dict(zip(names, pivots, strict=True))),
-        "band_scale": scale.tolist(),
-        "flux_unit": FLUX_UNIT,
-    }
+    shape, header = images.flux.shape, file["PRIMARY"].header
+    dims = ("band", *_MAP)
+    ds = ds.assign(photo_flux=(dims, images.flux), photo_err=(dims, images.error))
+    ds = ds.assign_coords(images.coords())
+    attrs = {**images.attrs, "flux_unit": FLUX_UNIT}
     if "STAMP_IMAGE" in file and file["STAMP_IMAGE"].shape == shape[1:]:
         stamp = file.values("STAMP_IMAGE").astype(np.float32)
         ds = ds.assign(stamp_image=(_MAP, stamp))
