@@ -14,7 +14,13 @@ from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral import legendre
 from specphoto.spectral.library import TabulatedLibrary
 from specphoto.spectral.pixel import Pixels
-from specphoto.spectral.reference import Reference, band_floor, make_reference, summarise
+from specphoto.spectral.reference import (
+    Reference,
+    band_floor,
+    beyond_cube,
+    make_reference,
+    summarise,
+)
 
 BANDS = ("galex_nuv", "sdss_u", "sdss_g", "sdss_r", "sdss_i", "sdss_z", "2mass_j")
 COVERED = ("sdss_g", "sdss_r", "sdss_i")
@@ -58,8 +64,10 @@ def reference(
     floor = band_floor(
         filters, library.wave_range, redshift, model_error, band_error={}, exclude=None, name="toy"
     )
+    photometry, shape = summarise(library, redshift, wave, filters, order)
+    beyond = beyond_cube(library, redshift, wave, filters, photometry)
     return make_reference(
-        library, summarise(library, redshift, wave, filters, order), redshift, wave,
+        library, (photometry, shape, beyond), redshift, wave,
         np.full(wave.size, 2.5), filters, floor, line_window=500.0, anchor_error=anchor_error,
     )  # fmt: skip
 

@@ -21,6 +21,8 @@ from spectral_cases import (
     truth,
 )
 
+from specphoto.photometry.filters import load_filters
+from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral import legendre
 from specphoto.spectral.legendre import FactorFit
 from specphoto.spectral.pixel import Pixels, _Synthetic, anchor, correct_pixels
@@ -336,6 +338,26 @@ def test_correct_pixels__a_band_of_infinite_error_is_no_band(ref):
     plain = correct_pixels(data._replace(photo_flux=missing), ref)
     result = correct_pixels(data._replace(photo_err=infinite), ref)
     np.testing.assert_allclose(result.coef, plain.coef, rtol=1e-12)
+
+
+def test_correct_pixels__light_of_a_band_beyond_the_cube_is_the_models():
+    # a cube that ends inside z, with 1.6% of it beyond; the images see all of it
+    bands = ("sdss_u", "sdss_g", "sdss_r", "sdss_i", "sdss_z", "2mass_j")
+    z, keep = bands.index("sdss_z"), WAVE < 10_320.0
+    data = pixels(60, sn=500.0, photo_error=1e-4, bands=bands)
+    data = data._replace(flux=data.flux[:, keep], err=data.err[:, keep], bad=data.bad[:, keep])
+    shared = reference(bands, wave=WAVE[keep], anchor_error=1e-3)
+    assert 0.98 < photon_weights(WAVE[keep], load_filters(bands))[1][z] < 0.99
+    assert shared.covered[z]
+    assert np.ptp(shared.beyond[:, z]) > 0.005
+    np.testing.assert_array_equal(np.delete(shared.beyond, z, axis=1), 1.0)
+
+    def wrong_in_z(shared):
+        factor = correct_pixels(data, shared).coef @ shared.L
+        return np.sqrt(np.mean(((factor / P[keep] - 1.0) @ shared.band_weight[:, z]) ** 2))
+
+    assert wrong_in_z(shared) < 5e-4
+    assert wrong_in_z(replace(shared, beyond=np.ones_like(shared.beyond))) > 2e-3
 
 
 def test_correct_pixels__blocks_do_not_matter(ref, monkeypatch):

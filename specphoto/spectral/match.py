@@ -16,7 +16,7 @@ from specphoto.io.library import default_library, open_library, outline_library
 from specphoto.photometry.filters import load_filters
 from specphoto.spectral import legendre
 from specphoto.spectral.pixel import Pixels, correct_pixels
-from specphoto.spectral.reference import band_floor, make_reference, summarise
+from specphoto.spectral.reference import band_floor, beyond_cube, make_reference, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from specphoto.io.library import LibraryOutline
+    from specphoto.photometry.filters import Filter
     from specphoto.spectral.library import Library
     from specphoto.spectral.reference import Reference
 
@@ -210,10 +211,14 @@ def _outline(source: Literal["default"] | Path | Library) -> Library | LibraryOu
 # The names of these two are those of their tasks on the dashboard.
 
 
-def prepare_library(source: Any, *args: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Open the library and summarise its models for the SED fit; waits for no data."""
+def prepare_library(
+    source: Any, redshift: float, wave: NDArray[np.float64], filters: list[Filter], order: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Open the library and summarise its models for the fits; waits for no data."""
     with single_thread():
-        return summarise(_opened(source), *args)
+        models = _opened(source)
+        photometry, shape = summarise(models, redshift, wave, filters, order)
+        return photometry, shape, beyond_cube(models, redshift, wave, filters, photometry)
 
 
 def prepare_reference(source: Any, *args: Any, **options: Any) -> Reference:

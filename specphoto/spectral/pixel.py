@@ -107,6 +107,7 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
         for whole, part in zip((*sed, model, *factor), flat, strict=True):
             whole[again] = part
     synthetic = _synthetic(flux, variance, good, model, factor, reference)
+    synthetic = synthetic.times(reference.beyond[np.maximum(sed.best, 0)])
     coef, cov = anchor(
         factor, synthetic, pixels.photo_flux, pixels.photo_err, reference.anchor_error
     )
@@ -183,6 +184,12 @@ class _Synthetic(NamedTuple):
     unit: NDArray[np.float64]
     variance: NDArray[np.float64]
     usable: NDArray[np.bool_]
+
+    def times(self, factor: NDArray[np.float64]) -> _Synthetic:
+        """Photometry times a factor ``(n_pixel, n_band)``, such as for light beyond the cube."""
+        return _Synthetic(
+            self.unit * factor[..., None], self.variance * factor**2, self.usable
+        )  # fmt: skip
 
 
 def _synthetic(
