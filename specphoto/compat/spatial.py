@@ -148,7 +148,7 @@ def _kernel_of_psfs(ifs: xr.Dataset, target: xr.Dataset) -> NDArray[np.float64]:
 
 def _frame(ds: xr.Dataset) -> PixelFrame:
     x, y = ds["x"].values, ds["y"].values
-    return PixelFrame(celestial_wcs(ds), int(x[0]), int(y[0]), (y.size, x.size))
+    return PixelFrame.of(celestial_wcs(ds), y, x, name=ds.attrs.get("name", "dataset"))
 
 
 def _pixel_scale(ds: xr.Dataset) -> float:

@@ -7,17 +7,24 @@ wavelength and is applied at every channel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import fft
 
+from specphoto.errors import InputError
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from specphoto.spatial.operator import Operator
 
-__all__ = ["correlation_stencil", "variance_ratio"]
+__all__ = ["correlation_stencil", "stencil_of", "variance_ratio"]
+
+# Cutoff over scale of MaNGA's correlation, where a model states none.
+_CUTOFF = 10.0 / 3.0
 
 _ROWS_AT_ONCE = 256
 
@@ -46,6 +53,30 @@ def correlation_stencil(scale: float, cutoff: float) -> NDArray[np.float64]:
     distance2 = axis[:, None] ** 2 + axis[None, :] ** 2
     rho: NDArray[np.float64] = np.exp(-0.5 * distance2 / scale**2)
     return np.where(distance2 <= cutoff**2, rho, 0.0)
+
+
+def stencil_of(correlation: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Stencil of a ``correlation`` attribute (:mod:`specphoto.cube`).
+
+    Raises
+    ------
+    InputError
+        If the model is unknown or has no scale.
+    """
+    if correlation.get("model", "none") == "none":
+        return np.ones((1, 1))
+    if correlation["model"] != "gaussian":
+        raise InputError(
+            "correlation", expected="model 'gaussian' or 'none'",
+            found=repr(correlation["model"]), remedy="give scale and cutoff in spaxels",
+        )  # fmt: skip
+    scale = correlation.get("scale")
+    if scale is None or not np.isfinite(scale):
+        raise InputError(
+            "correlation", expected="a scale in spaxels beside model 'gaussian'",
+            found=repr(scale), remedy=f"give scale, and cutoff if it is not {_CUTOFF:.3g} of it",
+        )  # fmt: skip
+    return correlation_stencil(float(scale), float(correlation.get("cutoff", _CUTOFF * scale)))
 
 
 def variance_ratio(

@@ -7,15 +7,18 @@ the arrays they return travel to the tasks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from specphoto.errors import InputError
+from specphoto.spatial.operator import operator_pad
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
     from numpy.typing import NDArray
 
-__all__ = ["PixelFrame", "corners_on", "positions_on", "reached"]
+__all__ = ["Geometry", "PixelFrame", "corners_on", "geometry_of", "positions_on", "reached"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,23 @@ class PixelFrame:
     first_x: int
     first_y: int
     shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, wcs: WCS, y: NDArray[np.int_], x: NDArray[np.int_], *, name: str) -> PixelFrame:
+        """Frame of pixel numbers ``(n_y,)`` and ``(n_x,)``, which may be a slice of the WCS's.
+
+        Raises
+        ------
+        InputError
+            If pixels are skipped; ``name`` is that of the data, for the message.
+        """
+        for axis, number in (("y", y), ("x", x)):
+            if number.size == 0 or np.any(np.diff(number) != 1):
+                raise InputError(
+                    f"{name}: {axis}", expected="consecutive pixel numbers",
+                    found=f"{number[:5]}...", remedy="slice without a step, or rebin instead",
+                )  # fmt: skip
+        return cls(wcs, int(x[0]), int(y[0]), (y.size, x.size))
 
 
 def corners_on(
@@ -100,3 +120,72 @@ def _transform(
     sky = wcs.celestial.pixel_to_world(x, y)
     to_x, to_y = to.wcs.celestial.world_to_pixel(sky)
     return np.asarray(to_x) - to.first_x, np.asarray(to_y) - to.first_y
+
+
+class Geometry(NamedTuple):
+    """Where things are, as arrays: all that the tasks need to know of the sky.
+
+    ``box`` is the part of the output frame that the cube can reach; ``corners`` are those of its
+    pixels on the input grid; ``positions`` the padded input grid on the whole output frame.
+    """
+
+    box: tuple[slice, slice]
+    corners: tuple[NDArray[np.float64], NDArray[np.float64]]
+    positions: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n_y, n_x)`` of the box."""
+        n_y, n_x = (s.stop - s.start for s in self.box)
+        return (n_y, n_x)
+
+
+def geometry_of(
+    source: PixelFrame,
+    output: PixelFrame,
+    kernel: NDArray[np.float64],
+    *,
+    multiple: int = 1,
+    name: str = "cube",
+) -> Geometry:
+    """Geometry of a cube on an output frame.
+
+    Parameters
+    ----------
+    source, output
+        The two frames.
+    kernel
+        PSF-matching kernel on the source's grid: it reaches beyond the source by half its side.
+    multiple
+        As for :func:`reached`.
+    name
+        Of the cube, for the message.
+
+    Raises
+    ------
+    InputError
+        If the two do not overlap on the sky.
+    """
+    corner_x, corner_y = corners_on(output, source)
+    x, y = positions_on(source, output)
+    if not _any_within(corner_x, corner_y, source.shape) and not _any_within(x, y, output.shape):
+        centre = [
+            f.wcs.pixel_to_world(f.first_x + f.shape[1] / 2, f.first_y + f.shape[0] / 2)
+            for f in (source, output)
+        ]
+        raise InputError(
+            name, expected="a cube and images of the same sky",
+            found=f"no overlap, centres {centre[0].separation(centre[1]).arcsec:.4g} arcsec apart",
+            remedy="check that both files are of one galaxy and that their WCS are right",
+        )  # fmt: skip
+    box = reached(corner_x, corner_y, source.shape, max(kernel.shape) // 2, multiple=multiple)
+    around = tuple(slice(s.start, s.stop + 1) for s in box)
+    corners = (corner_x[around], corner_y[around])
+    pad = operator_pad(*corners, source.shape, kernel)
+    return Geometry(box, corners, positions_on(source, output, pad))
+
+
+def _any_within(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int]) -> bool:
+    """Whether any position lies in a frame; one off the sky (NaN) does not."""
+    inside = (np.abs(x / shape[1] - 0.5) < 0.5) & (np.abs(y / shape[0] - 0.5) < 0.5)
+    return bool(inside.any())

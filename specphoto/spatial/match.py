@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -24,14 +24,16 @@ from specphoto.cube import (
 from specphoto.errors import InputError
 from specphoto.photometry.galactic import LAW, band_factors, channel_factors, common_ebv
 from specphoto.spatial import edges, plane
-from specphoto.spatial.covariance import correlation_stencil
-from specphoto.spatial.geometry import PixelFrame, corners_on, positions_on, reached
-from specphoto.spatial.operator import build_operator, operator_pad
-from specphoto.spatial.psf import PSF, matching_kernel
+from specphoto.spatial.covariance import stencil_of
+from specphoto.spatial.geometry import PixelFrame, geometry_of
+from specphoto.spatial.operator import build_operator
+from specphoto.spatial.psf import PSF, known_psf, matching_kernel, psf_attrs
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
     from numpy.typing import NDArray
+
+    from specphoto.spatial.geometry import Geometry
 
 __all__ = ["match_spatial"]
 
@@ -113,14 +115,18 @@ def match_spatial(
 
         return match_spatial_pixedfit(ifs, _with_images(target), kernel)
     images = None if isinstance(target, Grid) else _with_images(target)
-    source, output = _frame(ifs), _target_frame(target)
+    source, output = _frame(ifs), _frame(target)
     if kernel is None:
         kernel = _kernel(ifs, target, source_psf, target_psf)
     ebv = common_ebv(ifs.attrs, images.attrs if images is not None else {}, ebv)
-    geometry = _geometry(source, output, kernel, ifs)
-    operator = delayed(_built, pure=True)(*geometry.corners, source.shape, kernel, min_coverage)
+    geometry = geometry_of(
+        source, output, kernel, multiple=BLOCK_MULTIPLE, name=ifs.attrs.get("name", "cube")
+    )
+    operator = delayed(build_operator, pure=True)(
+        *geometry.corners, source.shape, kernel, min_coverage=min_coverage
+    )
     sky, band_wave = _sky(operator, images if compensate else None, ifs, geometry)
-    stencil = _stencil(correlation or ifs.attrs.get("correlation", {}))
+    stencil = stencil_of(correlation or ifs.attrs.get("correlation", {}))
     ifs = _in_blocks(ifs, geometry.shape)
     node_wave, nodes = _nodes(ifs, operator, stencil, sky, band_wave, geometry.shape)
     planes = _planes(ifs, operator, nodes, node_wave, sky, band_wave, min_coverage)
@@ -150,6 +156,29 @@ def _check(compat: str | None, coverage: str) -> None:
             )  # fmt: skip
 
 
+def _frame(ds: xr.Dataset | Grid) -> PixelFrame:
+    if isinstance(ds, Grid):
+        return PixelFrame(ds.wcs.celestial, 0, 0, ds.shape)
+    x, y = ds["x"].values, ds["y"].values
+    return PixelFrame.of(celestial_wcs(ds), y, x, name=ds.attrs.get("name", "dataset"))
+
+
+def _kernel(
+    ifs: xr.Dataset, target: xr.Dataset | Grid, source_psf: PSF | float | None,
+    target_psf: PSF | float | None,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Kernel from the cube's PSF to the target's, at the middle of the cube's range."""
+    middle = float(np.median(ifs["wave"].values))
+    name = "grid" if isinstance(target, Grid) else target.attrs.get("name", "photometry")
+    source = known_psf(source_psf, ifs.attrs.get("psf"), middle, ifs.attrs.get("name", "cube"))
+    wanted = known_psf(target_psf, _stated_psf(target), middle, name)
+    return matching_kernel(source, wanted, pixel_scale(celestial_wcs(ifs)))
+
+
+def _stated_psf(target: xr.Dataset | Grid) -> Any:
+    return target.psf if isinstance(target, Grid) else target.attrs.get("psf")
+
+
 def _with_images(target: xr.Dataset | Grid) -> xr.Dataset:
     if isinstance(target, Grid):
         raise InputError(
@@ -160,120 +189,8 @@ def _with_images(target: xr.Dataset | Grid) -> xr.Dataset:
     return target
 
 
-def _frame(ds: xr.Dataset) -> PixelFrame:
-    """Pixel frame of a dataset; slices are fine as long as pixels are not skipped."""
-    for axis in ("y", "x"):
-        number = ds[axis].values
-        if number.size == 0 or np.any(np.diff(number) != 1):
-            raise InputError(
-                f"{ds.attrs.get('name', 'dataset')}: {axis}", expected="consecutive pixel numbers",
-                found=f"{number[:5]}...", remedy="slice without a step, or rebin instead",
-            )  # fmt: skip
-    shape = (ds.sizes["y"], ds.sizes["x"])
-    return PixelFrame(celestial_wcs(ds), int(ds["x"].values[0]), int(ds["y"].values[0]), shape)
-
-
-def _target_frame(target: xr.Dataset | Grid) -> PixelFrame:
-    if isinstance(target, Grid):
-        return PixelFrame(target.wcs.celestial, 0, 0, target.shape)
-    return _frame(target)
-
-
-def _kernel(
-    ifs: xr.Dataset, target: xr.Dataset | Grid, source_psf: PSF | float | None,
-    target_psf: PSF | float | None,
-) -> NDArray[np.float64]:  # fmt: skip
-    middle = float(np.median(ifs["wave"].values))
-    name = "grid" if isinstance(target, Grid) else target.attrs.get("name", "photometry")
-    source = _psf(source_psf, ifs.attrs.get("psf"), middle, ifs.attrs.get("name", "cube"))
-    wanted = _psf(target_psf, _stated_psf(target), middle, name)
-    return matching_kernel(source, wanted, pixel_scale(celestial_wcs(ifs)))
-
-
-def _stated_psf(target: xr.Dataset | Grid) -> Any:
-    return target.psf if isinstance(target, Grid) else target.attrs.get("psf")
-
-
-def _psf_attrs(psf: Any) -> dict[str, Any] | None:
-    """PSF as the ``psf`` attribute; an image is told of by its FWHM."""
-    if psf is None or isinstance(psf, dict):
-        return psf
-    if not isinstance(psf, PSF):
-        psf = PSF("gaussian", float(psf))
-    model = "moffat" if psf.model == "moffat" else "gaussian"
-    beta = None if psf.beta is None else [psf.beta]
-    return {"model": model, "wave": [], "fwhm": [psf.fwhm], "beta": beta}
-
-
-def _psf(option: PSF | float | None, stated: Any, wave: float, name: str) -> PSF:
-    given = stated if option is None else option
-    if isinstance(given, PSF):
-        return given
-    if isinstance(given, dict):
-        return PSF.from_attrs(given, wave)
-    if given is None or not np.isfinite(given) or given <= 0:
-        raise InputError(
-            f"{name}: PSF", expected="a FWHM in arcsec in the header or as an option",
-            found=f"{given}", remedy="give source_psf (cube) or target_psf (images)",
-        )  # fmt: skip
-    return PSF("gaussian", float(given))
-
-
-class _Geometry(NamedTuple):
-    """Where things are, as arrays.
-
-    ``box`` is the part of the output frame that the cube can reach; ``corners`` are those of its
-    pixels on the input grid; ``positions`` the padded input grid on the whole output frame.
-    """
-
-    box: tuple[slice, slice]
-    corners: tuple[NDArray[np.float64], NDArray[np.float64]]
-    positions: tuple[NDArray[np.float64], NDArray[np.float64]]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(n_y, n_x)`` of the box."""
-        n_y, n_x = (s.stop - s.start for s in self.box)
-        return (n_y, n_x)
-
-
-def _geometry(
-    source: PixelFrame, output: PixelFrame, kernel: NDArray[np.float64], ifs: xr.Dataset
-) -> _Geometry:
-    """All that the tasks need to know of the sky, as arrays."""
-    corner_x, corner_y = corners_on(output, source)
-    inside = (np.abs(corner_x / source.shape[1] - 0.5) < 0.5) & (
-        np.abs(corner_y / source.shape[0] - 0.5) < 0.5
-    )
-    x, y = positions_on(source, output)
-    on_target = (np.abs(x / output.shape[1] - 0.5) < 0.5) & (
-        np.abs(y / output.shape[0] - 0.5) < 0.5
-    )
-    if not inside.any() and not on_target.any():
-        centre = [
-            f.wcs.pixel_to_world(f.first_x + f.shape[1] / 2, f.first_y + f.shape[0] / 2)
-            for f in (source, output)
-        ]
-        raise InputError(
-            f"{ifs.attrs.get('name', 'cube')}", expected="a cube and images of the same sky",
-            found=f"no overlap, centres {centre[0].separation(centre[1]).arcsec:.4g} arcsec apart",
-            remedy="check that both files are of one galaxy and that their WCS are right",
-        )  # fmt: skip
-    reach = max(kernel.shape) // 2
-    box = reached(corner_x, corner_y, source.shape, reach, multiple=BLOCK_MULTIPLE)
-    around = tuple(slice(s.start, s.stop + 1) for s in box)
-    corners = (corner_x[around], corner_y[around])
-    pad = operator_pad(*corners, source.shape, kernel)
-    return _Geometry(box, corners, positions_on(source, output, pad))
-
-
-def _built(*args: Any) -> Any:
-    *geometry, min_coverage = args
-    return build_operator(*geometry, min_coverage=min_coverage)
-
-
 def _sky(
-    operator: Delayed, images: xr.Dataset | None, ifs: xr.Dataset, geometry: _Geometry
+    operator: Delayed, images: xr.Dataset | None, ifs: xr.Dataset, geometry: Geometry
 ) -> tuple[Delayed | None, NDArray[np.float64]]:
     """Images in the cube's range as one delayed :class:`~specphoto.spatial.edges.Sky`."""
     if images is None:
@@ -287,24 +204,6 @@ def _sky(
         operator, image, error, *geometry.positions, geometry.box
     )
     return sky, pivot[near]
-
-
-def _stencil(correlation: dict[str, Any]) -> NDArray[np.float64]:
-    if correlation.get("model", "none") == "none":
-        return np.ones((1, 1))
-    if correlation["model"] != "gaussian":
-        raise InputError(
-            "correlation", expected="model 'gaussian' or 'none'",
-            found=repr(correlation["model"]), remedy="give scale and cutoff in spaxels",
-        )  # fmt: skip
-    scale = correlation.get("scale")
-    if scale is None or not np.isfinite(scale):
-        raise InputError(
-            "correlation", expected="a scale in spaxels beside model 'gaussian'",
-            found=repr(scale), remedy="give scale, and cutoff if it is not 10/3 of it",
-        )  # fmt: skip
-    # the ratio of MaNGA's cutoff to its scale
-    return correlation_stencil(scale, float(correlation.get("cutoff", 10.0 / 3.0 * scale)))
 
 
 def _in_blocks(ifs: xr.Dataset, shape_out: tuple[int, int]) -> xr.Dataset:
@@ -326,7 +225,7 @@ def _nodes(
     layers = []
     for start in first:
         few = ifs.isel(wave=slice(int(start), int(start) + size))
-        layer = delayed(_node, name=None, pure=True)(
+        layer = delayed(match_node, pure=True)(
             operator, few["spec_flux"].data, few["spec_var"].data, few["spec_mask"].data,
             float(wave[start : start + size].mean()), stencil, sky, band_wave,
         )  # fmt: skip
@@ -335,7 +234,9 @@ def _nodes(
     return node_wave, da.stack(layers).rechunk(-1)
 
 
-def _node(operator: Any, flux: Any, variance: Any, mask: Any, *args: Any) -> NDArray[np.float32]:
+def match_node(
+    operator: Any, flux: Any, variance: Any, mask: Any, *args: Any
+) -> NDArray[np.float32]:
     with single_thread():
         return plane.match_node(operator, variance, _good(flux, variance, mask), *args)
 
@@ -413,7 +314,10 @@ def _assemble(
     )
     for name in ("coverage", "edge_factor", "edge_bias"):
         layer = nodes[:, plane.NODE_FIELDS.index(name)]
-        out[name] = (sky_map, layer.map_blocks(_mean_known, drop_axis=0, dtype=np.float32))
+        out[name] = (
+            sky_map,
+            layer.map_blocks(_mean_known, drop_axis=0, dtype=np.float32, token="mean-of-nodes"),
+        )
     out["coverage"] = out["coverage"].fillna(0.0)
     if "spec_lsf" in ifs:
         out["spec_lsf"] = _mean_lsf(ifs)
@@ -459,7 +363,7 @@ def _attrs(
     """Attributes of the matched dataset; where both have one, the images' tells of the grid."""
     known = {name: value for name, value in ifs.attrs.items() if value is not None}
     merged = {**(images.attrs if images is not None else {}), **known}
-    merged["psf"] = _psf_attrs(_stated_psf(target) if target_psf is None else target_psf)
+    merged["psf"] = psf_attrs(_stated_psf(target) if target_psf is None else target_psf)
     if not isinstance(target, Grid):
         merged["photo_ebv"] = target.attrs.get("ebv")
     # it is told of the cube's spaxels, which are gone

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PSF", "gaussian_kernel", "matching_kernel", "moffat_image"]
+__all__ = [
+    "PSF",
+    "gaussian_kernel",
+    "known_psf",
+    "matching_kernel",
+    "moffat_image",
+    "psf_attrs",
+]
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
@@ -94,6 +101,47 @@ class PSF:
         profile = np.exp(-0.5 * (axis * FWHM_PER_SIGMA * scale / self.fwhm) ** 2)
         image = np.outer(profile, profile)
         return np.asarray(image / image.sum())
+
+
+def known_psf(option: PSF | float | None, stated: Any, wave: float, name: str) -> PSF:
+    """PSF at a wavelength: the one given, else the one stated.
+
+    Parameters
+    ----------
+    option, stated
+        A :class:`PSF`, a FWHM in arcsec (of a Gaussian), a ``psf`` attribute, or None.
+    wave
+        In Angstrom.
+    name
+        Of the data, for the message.
+
+    Raises
+    ------
+    InputError
+        If neither says what it is.
+    """
+    given = stated if option is None else option
+    if isinstance(given, PSF):
+        return given
+    if isinstance(given, dict):
+        return PSF.from_attrs(given, wave)
+    if given is None or not np.isfinite(given) or given <= 0:
+        raise InputError(
+            f"{name}: PSF", expected="a FWHM in arcsec in the header or as an option",
+            found=f"{given}", remedy="give source_psf (cube) or target_psf (images)",
+        )  # fmt: skip
+    return PSF("gaussian", float(given))
+
+
+def psf_attrs(psf: Any) -> dict[str, Any] | None:
+    """``psf`` attribute of a PSF, a FWHM or an attribute; an image is told of by its FWHM."""
+    if psf is None or isinstance(psf, dict):
+        return psf
+    if not isinstance(psf, PSF):
+        psf = PSF("gaussian", float(psf))
+    model = "moffat" if psf.model == "moffat" else "gaussian"
+    beta = None if psf.beta is None else [psf.beta]
+    return {"model": model, "wave": [], "fwhm": [psf.fwhm], "beta": beta}
 
 
 def matching_kernel(source: PSF, target: PSF, scale: float) -> NDArray[np.float64]:

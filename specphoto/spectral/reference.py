@@ -199,7 +199,7 @@ def beyond_cube(
     out = np.ones(photometry.shape)
     _, covered = photon_weights(wave, filters)
     for b in np.flatnonzero((covered >= _COVERED) & (covered < _WHOLE)):
-        curve = filters[b]
+        curve = filters[int(b)]
         nodes = np.union1d(curve.wave, np.clip(wave[[0, -1]], *curve.range))
         nodes = nodes[(nodes >= wave[0]) & (nodes <= wave[-1])]
         part = Filter(curve.name, nodes, np.interp(nodes, curve.wave, curve.response))
