@@ -190,6 +190,18 @@ def test_match_spatial__a_dead_stretch_does_not_lower_the_coverage():
 CUBE_DIMS = ("wave", "y", "x")
 
 
+def test_match_spatial__sky_that_no_image_shows_is_a_bias():
+    # cut the images at the bundle's edge: what lies beyond is then made up from their border
+    part = {"x": slice(8, 16), "y": slice(3, 19)}
+    whole = computed(match_spatial(observation(), photometry()).isel(part))
+    cut = computed(match_spatial(observation(), photometry().isel(part)))
+    wrong = np.abs(cut["spec_flux"] / whole["spec_flux"] - 1.0).mean("wave").values
+    before, after = (ds["spec_region"].values for ds in (whole, cut))
+    assert wrong[before].max() > 0.2
+    assert wrong[after].max() < 0.02
+    assert after.sum() > 0.6 * before.sum()
+
+
 def test_match_spatial__region_is_inside_the_images_region():
     region = np.zeros(SHAPE_OUT, bool)
     region[8:14, 9:15] = True

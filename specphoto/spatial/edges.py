@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
     from specphoto.spatial.operator import Operator
 
-__all__ = ["Sky", "at_limit", "band_weights", "compensation", "sky_from_images"]
+__all__ = [
+    "Sky",
+    "at_limit",
+    "band_weights",
+    "compensation",
+    "guessed_share",
+    "sky_from_images",
+]
 
 # The compensation never changes the plain c-normalised flux by more than this factor.
 _LARGEST = 3.0
@@ -38,13 +45,17 @@ class Sky(NamedTuple):
     through the whole operator, ``(n_band, n_row)``. ``smooth_inner`` and ``smooth_full``, with
     one more axis in front, are the same for the images blurred once and twice more by the kernel:
     how much the compensation changes tells how much it depends on the images being blunter than
-    the cube. ``rel_err`` is the images' relative error at each row, ``(n_band, n_row)``.
+    the cube. ``guess_inner`` and ``guess_full`` are the part of ``inner`` and ``full`` where the
+    images say nothing (beyond their frame, or unknown) and the sky is made up from neighbours.
+    ``rel_err`` is the images' relative error at each row, ``(n_band, n_row)``.
     """
 
     inner: NDArray[np.float32]
     full: NDArray[np.float32]
     smooth_inner: NDArray[np.float32]
     smooth_full: NDArray[np.float32]
+    guess_inner: NDArray[np.float32]
+    guess_full: NDArray[np.float32]
     rel_err: NDArray[np.float32]
 
 
@@ -77,6 +88,7 @@ def sky_from_images(
     pad, (n_y, n_x) = operator.pad, operator.shape_in
     inner = (..., slice(pad, pad + n_y), slice(pad, pad + n_x))
     sky = np.stack([_interpolate(_fill(plane), x, y) for plane in image])
+    guess = np.where(np.stack([_is_known(plane, x, y) for plane in image]), 0.0, sky)
     once = np.stack([_blur(plane, operator.kernel) for plane in sky])
     twice = np.stack([_blur(plane, operator.kernel) for plane in once])
     smooth = np.stack([once, twice])
@@ -88,6 +100,8 @@ def sky_from_images(
         full=full_light(operator, sky).astype(np.float32),
         smooth_inner=smooth[inner].reshape(*smooth.shape[:-2], -1).astype(np.float32),
         smooth_full=full_light(operator, smooth).astype(np.float32),
+        guess_inner=guess[inner].reshape(*guess.shape[:-2], -1).astype(np.float32),
+        guess_full=full_light(operator, guess).astype(np.float32),
         rel_err=np.where(np.isfinite(rel_err), rel_err, 1.0).astype(np.float32),
     )
 
@@ -113,6 +127,16 @@ def _interpolate(
     """Cubic-spline value at positions; beyond the frame the border goes on."""
     position = [np.nan_to_num(y, nan=-1.0), np.nan_to_num(x, nan=-1.0)]
     return np.asarray(ndimage.map_coordinates(image, position, order=3, mode="nearest"))
+
+
+def _is_known(
+    image: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Whether the image has a value at positions; beyond the frame it has none."""
+    position = [np.nan_to_num(y, nan=-9.0), np.nan_to_num(x, nan=-9.0)]
+    finite = np.isfinite(image).astype(float)
+    share = ndimage.map_coordinates(finite, position, order=1, mode="grid-constant")
+    return np.asarray(share >= 0.5)
 
 
 def _blur(image: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -169,6 +193,26 @@ def compensation(
     lit = (seen > 0) & (whole > 0)
     g = np.where(lit, whole / np.where(lit, seen, 1.0), plain)
     return np.asarray(np.clip(g, plain / _LARGEST, plain * _LARGEST), dtype=np.float32)
+
+
+def guessed_share(
+    operator: Operator,
+    good: NDArray[np.bool_],
+    mix: NDArray[np.float32],
+    sky: Sky,
+    coverage: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Share of a pixel's light that neither spaxels nor images see, ``(n_wave, n_row)``.
+
+    Parameters as for :func:`compensation`; where the images have no positive light it is the
+    share that is not covered.
+    """
+    w = good.reshape(mix.shape[0], -1)
+    seen = np.asarray(np.where(w, mix @ sky.guess_inner, np.float32(0.0)) @ operator.weight)
+    whole = mix @ sky.full
+    missing = np.abs(mix @ sky.guess_full - seen)
+    uncovered = np.clip(1.0 - coverage, 0.0, 1.0)
+    return np.asarray(np.divide(missing, whole, out=uncovered, where=whole > 0))
 
 
 def at_limit(g: NDArray[np.float32], plain: NDArray[np.float32]) -> NDArray[np.bool_]:

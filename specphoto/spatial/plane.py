@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specphoto.spatial.covariance import variance_ratio
-from specphoto.spatial.edges import at_limit, band_weights, compensation
+from specphoto.spatial.edges import at_limit, band_weights, compensation, guessed_share
 from specphoto.spatial.operator import apply
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def _edge_terms(
         first, second = g / once, once / twice
         extrapolation = np.clip(first * first / second, 0.5, 2.0)
         noise = np.clip(1.0 - coverage, 0.0, 1.0) * (mix @ sky.rel_err)
-        bias = np.hypot(_LEFT_AFTER_EXTRAPOLATION * (first - 1.0), noise)
+        # light that is made up may not be there at all
+        guess = guessed_share(operator, good[None], mix, sky, coverage)
+        bias = np.sqrt((_LEFT_AFTER_EXTRAPOLATION * (first - 1.0)) ** 2 + noise**2 + guess**2)
         # at its limit the compensation says nothing of what is missing
         bias[at_limit(g, plain) | at_limit(once, plain) | at_limit(twice, plain)] = np.nan
         factor = g * extrapolation / plain
