@@ -30,9 +30,7 @@ def loaded_by(*modules: str, among: tuple[str, ...]) -> list[str]:
         f"import sys, {', '.join(modules)}\n"
         f"print(*[name for name in {among!r} if name in sys.modules])"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return run.stdout.split()
 
 
