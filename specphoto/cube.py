@@ -56,6 +56,7 @@ __all__ = [
     "annotate",
     "band_scale",
     "celestial_wcs",
+    "identify",
     "pixel_scale",
     "validate",
     "wcs_string",
@@ -232,6 +233,17 @@ def band_scale(ds: xr.Dataset) -> NDArray[np.float64]:
     return np.array([factors.get(str(band), 1.0) for band in ds["band"].values], dtype=float)
 
 
+def identify(ds: xr.Dataset) -> str:
+    """Name of a dataset for messages: the object's, and the files it was read from.
+
+    >>> identify(xr.Dataset(attrs={"name": "NGC 309", "provenance": [{"input": "a.fits"}]}))
+    'NGC 309 (a.fits)'
+    """
+    name = str(ds.attrs.get("name") or ds.attrs.get("kind") or "dataset")
+    files = [str(step["input"]) for step in ds.attrs.get("provenance", []) if step.get("input")]
+    return f"{name} ({', '.join(files)})" if files else name
+
+
 def wcs_string(wcs: WCS) -> str:
     """Celestial WCS as a FITS header string, for the ``wcs`` attribute."""
     return str(wcs.celestial.to_header(relax=True).tostring(sep="\n"))
@@ -247,7 +259,7 @@ def celestial_wcs(ds: xr.Dataset) -> WCS:
     """
     if not ds.attrs.get("wcs"):
         raise InputError(
-            ds.attrs.get("name", "dataset"), expected="a celestial WCS (attribute 'wcs')",
+            identify(ds), expected="a celestial WCS (attribute 'wcs')",
             found="none", remedy="give the dataset one, or read it from a file that has one",
         )  # fmt: skip
     with warnings.catch_warnings():

@@ -12,7 +12,7 @@ import numpy as np
 from astropy.visualization import make_lupton_rgb
 from matplotlib.collections import LineCollection
 
-from specphoto.cube import celestial_wcs, pixel_scale, validate
+from specphoto.cube import celestial_wcs, identify, pixel_scale, validate
 from specphoto.errors import InputError
 from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
@@ -314,7 +314,7 @@ def spread_pixels(ds: xr.Dataset, n: int) -> list[tuple[int, int]]:
     rows, columns = np.nonzero(ds["spec_region"].values & np.isfinite(light))
     if rows.size == 0:
         raise InputError(
-            ds.attrs.get("name", "cube"), expected="pixels in spec_region", found="none",
+            identify(ds), expected="pixels in spec_region", found="none",
             remedy="raise max_bias, or match cubes that overlap more",
         )  # fmt: skip
     order = np.argsort(-light[rows, columns], kind="stable")

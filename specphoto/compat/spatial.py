@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from specphoto.compat.common import map_blocks, pixedfit_photometry
-from specphoto.cube import add_provenance, annotate, celestial_wcs, pixel_scale, validate
+from specphoto.cube import add_provenance, annotate, celestial_wcs, identify, pixel_scale, validate
 from specphoto.errors import InputError
 from specphoto.photometry.extinction import transmission
 from specphoto.spatial import compat as kernels
@@ -138,7 +138,7 @@ def _kernel_of_psfs(ifs: xr.Dataset, target: xr.Dataset) -> NDArray[np.float64]:
     for ds in (ifs, target):
         if not ds.attrs.get("psf"):
             raise InputError(
-                ds.attrs.get("name", "dataset"), expected="a PSF (attribute 'psf')", found="none",
+                identify(ds), expected="a PSF (attribute 'psf')", found="none",
                 remedy="give the kernel image, or the PSF's FWHM when the file is opened",
             )  # fmt: skip
     middle = float(ifs["wave"].values.mean())
@@ -148,7 +148,7 @@ def _kernel_of_psfs(ifs: xr.Dataset, target: xr.Dataset) -> NDArray[np.float64]:
 
 def _frame(ds: xr.Dataset) -> PixelFrame:
     x, y = ds["x"].values, ds["y"].values
-    return PixelFrame.of(celestial_wcs(ds), y, x, name=ds.attrs.get("name", "dataset"))
+    return PixelFrame.of(celestial_wcs(ds), y, x, name=identify(ds))
 
 
 def _pixel_scale(ds: xr.Dataset) -> float:

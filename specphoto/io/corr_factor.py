@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 from dask.base import is_dask_collection
 
-from specphoto.cube import VARIABLES
+from specphoto.cube import VARIABLES, identify
 from specphoto.errors import InputError
 from specphoto.spectral import legendre
 
@@ -49,7 +49,7 @@ def with_factor(ds: xr.Dataset, chunks: dict[str, Any] | None = None) -> xr.Data
         return ds
     if "corr_range" not in ds.attrs:
         raise InputError(
-            ds.attrs.get("name", "dataset"), expected="the attribute corr_range beside corr_coef",
+            identify(ds), expected="the attribute corr_range beside corr_coef",
             found="none", remedy="give the range of wavelengths (Angstrom) that it is defined on",
         )  # fmt: skip
     x = legendre.normalized(ds["wave"].values, *ds.attrs["corr_range"])

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.wcs import FITSFixedWarning
 
 import specphoto
-from specphoto.cube import celestial_wcs
+from specphoto.cube import celestial_wcs, identify
 from specphoto.errors import InputError
 from specphoto.spectral.wavelength import vacuum_to_air
 
@@ -112,7 +112,7 @@ def _even(ds: xr.Dataset, dim: str) -> slice:
     steps = np.unique(np.diff(pixels))
     if steps.size > 1 or (steps.size == 1 and steps[0] < 1):
         raise InputError(
-            ds.attrs.get("name", "dataset"), expected=f"evenly spaced pixels in {dim!r}",
+            identify(ds), expected=f"evenly spaced pixels in {dim!r}",
             found=f"steps of {', '.join(f'{s:g}' for s in steps[:4])}",
             remedy="select a rectangle of pixels before writing FITS, or write Zarr",
         )  # fmt: skip

@@ -17,6 +17,7 @@ from specphoto.cube import (
     add_provenance,
     annotate,
     celestial_wcs,
+    identify,
     pixel_scale,
     validate,
     wcs_string,
@@ -119,9 +120,7 @@ def match_spatial(
     if kernel is None:
         kernel = _kernel(ifs, target, source_psf, target_psf)
     ebv = common_ebv(ifs.attrs, images.attrs if images is not None else {}, ebv)
-    geometry = geometry_of(
-        source, output, kernel, multiple=BLOCK_MULTIPLE, name=ifs.attrs.get("name", "cube")
-    )
+    geometry = geometry_of(source, output, kernel, multiple=BLOCK_MULTIPLE, name=identify(ifs))
     operator = delayed(build_operator, pure=True)(
         *geometry.corners, source.shape, kernel, min_coverage=min_coverage
     )
@@ -160,7 +159,7 @@ def _frame(ds: xr.Dataset | Grid) -> PixelFrame:
     if isinstance(ds, Grid):
         return PixelFrame(ds.wcs.celestial, 0, 0, ds.shape)
     x, y = ds["x"].values, ds["y"].values
-    return PixelFrame.of(celestial_wcs(ds), y, x, name=ds.attrs.get("name", "dataset"))
+    return PixelFrame.of(celestial_wcs(ds), y, x, name=identify(ds))
 
 
 def _kernel(
@@ -169,8 +168,8 @@ def _kernel(
 ) -> NDArray[np.float64]:  # fmt: skip
     """Kernel from the cube's PSF to the target's, at the middle of the cube's range."""
     middle = float(np.median(ifs["wave"].values))
-    name = "grid" if isinstance(target, Grid) else target.attrs.get("name", "photometry")
-    source = known_psf(source_psf, ifs.attrs.get("psf"), middle, ifs.attrs.get("name", "cube"))
+    name = "grid" if isinstance(target, Grid) else identify(target)
+    source = known_psf(source_psf, ifs.attrs.get("psf"), middle, identify(ifs))
     wanted = known_psf(target_psf, _stated_psf(target), middle, name)
     return matching_kernel(source, wanted, pixel_scale(celestial_wcs(ifs)))
 

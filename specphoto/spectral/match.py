@@ -10,7 +10,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from specphoto.blas import single_thread
-from specphoto.cube import add_provenance, annotate, validate
+from specphoto.cube import add_provenance, annotate, identify, validate
 from specphoto.errors import InputError
 from specphoto.io.library import default_library, open_library, outline_library
 from specphoto.photometry.filters import load_filters
@@ -120,7 +120,7 @@ def match_spectral(
     filters = load_filters(bands)
     floor = band_floor(
         filters, models.wave_range, redshift, model_error, band_error=band_error or {},
-        exclude=exclude_bands, name=cube.attrs.get("name", "cube"),
+        exclude=exclude_bands, name=identify(cube),
     )  # fmt: skip
     wave = np.asarray(cube["wave"].values, dtype=np.float64)
     lsf = cube["spec_lsf"].data if "spec_lsf" in cube else None
@@ -148,7 +148,7 @@ def _redshift(cube: xr.Dataset, option: float | None) -> float:
     value = cube.attrs.get("redshift") if option is None else option
     if value is None or not np.isfinite(value) or value <= -1.0:
         raise InputError(
-            cube.attrs.get("name", "cube"), expected="a redshift for the spectral match",
+            identify(cube), expected="a redshift for the spectral match",
             found=f"{value}", remedy="give one (redshift=..., --redshift)",
         )  # fmt: skip
     return float(value)
@@ -158,7 +158,7 @@ def _check(
     cube: xr.Dataset, order: int, compat: str | None, compat_options: dict[str, Any]
 ) -> None:
     """Refuse options and cubes that cannot be matched."""
-    name = cube.attrs.get("name", "cube")
+    name = identify(cube)
     if compat not in (None, "pixedfit"):
         raise InputError(
             "compat", expected="'pixedfit' or None", found=repr(compat), remedy="choose one"

@@ -1,0 +1,96 @@
+"""What a user may bring by mistake: one sentence that names the file, exit code 2, no product."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from galaxy_files import small_galaxy
+
+from specphoto import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def no_wcs(hdus: fits.HDUList) -> None:
+    for hdu in hdus:
+        for card in ("CTYPE1", "CTYPE2"):
+            hdu.header.pop(card, None)
+
+
+def no_variance(hdus: fits.HDUList) -> None:
+    del hdus["IVAR"]
+
+
+def all_masked(hdus: fits.HDUList) -> None:
+    hdus["MASK"].data[:] = 1 << 10
+
+
+def all_nan(hdus: fits.HDUList) -> None:
+    hdus["FLUX"].data[:] = np.nan
+
+
+def zero_ivar(hdus: fits.HDUList) -> None:
+    hdus["IVAR"].data[:] = 0.0
+
+
+def elsewhere(hdus: fits.HDUList) -> None:
+    for hdu in hdus:
+        if "CRVAL2" in hdu.header:
+            hdu.header["CRVAL2"] -= 1.0
+
+
+def wave_turns_back(hdus: fits.HDUList) -> None:
+    hdus["WAVE"].data[7] = hdus["WAVE"].data[3]
+
+
+def unknown_filter(hdus: fits.HDUList) -> None:
+    hdus[0].header["FIL3"] = "sdss_q"
+
+
+def no_redshift(hdus: fits.HDUList) -> None:
+    hdus[0].header.pop("Z")
+
+
+@pytest.mark.parametrize(
+    ("which", "spoil", "found"),
+    [
+        ("cube", no_wcs, "WCS"),
+        ("cube", no_variance, "IVAR"),
+        ("cube", all_masked, "every one of them masked"),
+        ("cube", all_nan, "no finite flux"),
+        ("cube", zero_ivar, "no finite variance"),
+        ("cube", elsewhere, "no overlap"),
+        ("cube", wave_turns_back, "increas"),
+        ("images", unknown_filter, "sdss_q"),
+        ("images", no_redshift, "redshift"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_bad_input__is_refused_in_one_sentence(
+    which: str, spoil: Callable[[fits.HDUList], None], found: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    galaxy = small_galaxy()
+    files = {"cube": galaxy.cube.path, "images": galaxy.photometry.path}
+    spoilt = tmp_path / f"spoilt-{which}.fits"
+    with fits.open(files[which]) as hdus:
+        spoil(hdus)
+        hdus.writeto(spoilt)
+    files[which] = spoilt
+    command = ["specphoto", "match", files["cube"], files["images"], "-o", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    said = capsys.readouterr()
+    assert stop.value.code == 2
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert found in said.err
+    assert spoilt.name.removesuffix(".fits") in said.err
+    assert not (tmp_path / "out").exists()
