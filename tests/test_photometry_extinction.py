@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import subprocess
 import sys
 
@@ -11,7 +10,6 @@ from dust_extinction import parameter_averages
 from dust_extinction.shapes import FM90
 
 from specphoto.errors import InputError
-from specphoto.photometry import extinction
 from specphoto.photometry.extinction import (
     SFD_SCALE,
     band_transmission,
@@ -22,10 +20,6 @@ from specphoto.photometry.extinction import (
 from specphoto.photometry.filters import Filter, cwave_filters, load_filters
 
 LAWS = ["G23", "F99", "CCM89", "O94", "pixedfit", "pixedfit-ifs"]
-
-
-def test_docstrings__examples_run():
-    assert doctest.testmod(extinction).failed == 0
 
 
 @pytest.mark.parametrize("law", ["G23", "F99", "CCM89", "O94"])

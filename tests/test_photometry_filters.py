@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import pickle
 from typing import TYPE_CHECKING
 
@@ -32,11 +31,6 @@ TWELVE = [
 @pytest.fixture
 def _clean_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filters, "_registered", {})
-
-
-@pytest.mark.usefixtures("_clean_registry")
-def test_docstrings__examples_run():
-    assert doctest.testmod(filters).failed == 0
 
 
 def test_load_filters__twelve_bands_have_their_published_pivots():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +8,6 @@ from scipy.integrate import quad
 from sedpy import observate
 
 from specphoto.errors import InputError
-from specphoto.photometry import synthetic
 from specphoto.photometry.filters import Filter, load_filters
 from specphoto.photometry.synthetic import ab_magnitude, photon_weights, synthetic_flux
 
@@ -41,10 +39,6 @@ def brute_force(wave, flux, curve: Filter, *, lo: float, hi: float) -> tuple[flo
 
 def blackbody(wave, temperature: float):
     return 1e20 / wave**5 / np.expm1(1.4387769e8 / (wave * temperature))
-
-
-def test_docstrings__examples_run():
-    assert doctest.testmod(synthetic).failed == 0
 
 
 @pytest.mark.parametrize(
