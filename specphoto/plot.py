@@ -187,7 +187,11 @@ def pixel_sed(ds: xr.Dataset, ax: Axes, *, pixel: tuple[int, int], title: bool =
         (one["spec_flux"], BLUE, "spectrum, corrected"),
     ):
         ax.plot(wave, _binned(np.where(good, flux, np.nan)), color=colour, lw=1.0, label=label)
-    ax.plot(wave, _binned(one["mod_flux"]), color=ORANGE, lw=1.0, label="reference model")
+    # below the spectra: it must not hide what it is compared with
+    ax.plot(
+        wave, _binned(one["mod_flux"]), color=ORANGE, lw=2.5, alpha=0.8, zorder=1.5,
+        label="reference model",
+    )  # fmt: skip
     ax.errorbar(
         ds["band_wave"].values, one["photo_flux"], yerr=one["photo_err"], fmt="o", color=BLACK,
         ms=5, capsize=2, label="images", zorder=5,
