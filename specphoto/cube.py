@@ -31,6 +31,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import dask
 import numpy as np
 import xarray as xr
 from astropy.io import fits
@@ -58,6 +59,7 @@ __all__ = [
     "celestial_wcs",
     "identify",
     "pixel_scale",
+    "rechunk",
     "validate",
     "wcs_string",
 ]
@@ -231,6 +233,16 @@ def band_scale(ds: xr.Dataset) -> NDArray[np.float64]:
     """Factors that were applied to the images, ``(n_band,)``: 1 where the attribute has none."""
     factors = ds.attrs.get("band_scale") or {}
     return np.array([factors.get(str(band), 1.0) for band in ds["band"].values], dtype=float)
+
+
+def rechunk(ds: xr.Dataset, chunks: Mapping[Any, Any]) -> xr.Dataset:
+    """Chunk a dataset anew, by tasks.
+
+    Blocks of planes and blocks of spectra meet in a few hundred small tasks. Dask's shuffle
+    through the disk, its default on a cluster, takes several times as long for that.
+    """
+    with dask.config.set({"array.rechunk.method": "tasks"}):
+        return ds.chunk(chunks)
 
 
 def identify(ds: xr.Dataset) -> str:

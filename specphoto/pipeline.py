@@ -10,7 +10,6 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import dask
 import numpy as np
 from dask.base import compute
 
@@ -106,10 +105,8 @@ def match(
     """
     spatial = {name: value for name, value in options.items() if name in _SPATIAL}
     spectral = {name: value for name, value in options.items() if name not in _SPATIAL}
-    # both steps join whole blocks of few tasks: a shuffle through the disk gains nothing here
-    with dask.config.set({"array.rechunk.method": "tasks"}):
-        cube = match_spatial(ifs, photometry, compat=compat, **spatial)
-        return match_spectral(cube, compat=compat, **spectral)
+    cube = match_spatial(ifs, photometry, compat=compat, **spatial)
+    return match_spectral(cube, compat=compat, **spectral)
 
 
 def run(
@@ -217,8 +214,7 @@ def run_spatial(
     target = _spatial_target(ifs, photometry, grid, pixel_scale, psf, options.get("compat"))
     if photometry is not None:
         options["target_psf"] = psf
-    with dask.config.set({"array.rechunk.method": "tasks"}):
-        matched = match_spatial(ifs, target, **options)
+    matched = match_spatial(ifs, target, **options)
     require_spectra(ifs, str(cube))
     return write(
         matched, *_target(output), overwrite=overwrite, compat=options.get("compat"),
@@ -278,8 +274,7 @@ def run_spectral(
     """
     cube = open_cube(file, compat=compat)
     z = _redshift(redshift, str(file), cube)
-    with dask.config.set({"array.rechunk.method": "tasks"}):
-        corrected = match_spectral(cube, redshift=z, compat=compat, **options)
+    corrected = match_spectral(cube, redshift=z, compat=compat, **options)
     return write(
         corrected, *_target(output), overwrite=overwrite, compat=compat, cluster=cluster,
         progress=progress,

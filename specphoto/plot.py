@@ -346,7 +346,7 @@ def _plain_wavelengths(ax: Axes) -> None:
     from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
     lo, hi = ax.get_xlim()
-    ticks = [t for t in (1500, 2000, 3000, 4000, 5000, 7000, 10000, 20000, 40000) if lo < t < hi]
+    ticks = [t for t in (1500, 2000, 3000, 5000, 7000, 10000, 20000, 40000) if lo < t < hi]
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.xaxis.set_minor_formatter(NullFormatter())

@@ -12,7 +12,7 @@ from numpy.polynomial import legendre
 
 from specphoto.blas import single_thread
 from specphoto.compat.common import map_blocks, pixedfit_photometry
-from specphoto.cube import add_provenance, annotate, validate
+from specphoto.cube import add_provenance, annotate, rechunk, validate
 from specphoto.errors import InputError
 from specphoto.photometry.filters import load_filters
 from specphoto.spectral import compat as kernels
@@ -69,7 +69,8 @@ def match_spectral_pixedfit(
         cube, "wave", "band", "photo_flux", "photo_err", "spec_flux", "spec_err", "spec_region",
         verb=verb,
     )  # fmt: skip
-    cube = pixedfit_photometry(cube).chunk({"band": -1, "wave": -1, "y": block, "x": block})
+    blocks = {"band": -1, "wave": -1, "y": block, "x": block}
+    cube = rechunk(pixedfit_photometry(cube), blocks)
     wave = cube["wave"].values.astype(float)
     clean = kernels.clean_channels(wave, cube.attrs["redshift"], _lines(), del_wave_nebem)
     if not clean.any():

@@ -19,6 +19,7 @@ from specphoto.cube import (
     celestial_wcs,
     identify,
     pixel_scale,
+    rechunk,
     validate,
     wcs_string,
 )
@@ -209,7 +210,7 @@ def _in_blocks(ifs: xr.Dataset, shape_out: tuple[int, int]) -> xr.Dataset:
     """Whole planes, split in wave so that a block of the output stays small."""
     plane_size = 4 * max(shape_out[0] * shape_out[1], ifs.sizes["y"] * ifs.sizes["x"])
     n_wave = max(1, min(ifs.sizes["wave"], _BLOCK_BYTES // plane_size))
-    return ifs.chunk({"wave": n_wave, "y": -1, "x": -1})
+    return rechunk(ifs, {"wave": n_wave, "y": -1, "x": -1})
 
 
 def _nodes(

@@ -10,7 +10,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from specphoto.blas import single_thread
-from specphoto.cube import add_provenance, annotate, identify, validate
+from specphoto.cube import add_provenance, annotate, identify, rechunk, validate
 from specphoto.errors import InputError
 from specphoto.io.library import default_library, open_library, outline_library
 from specphoto.photometry.filters import load_filters
@@ -256,7 +256,7 @@ class _Layout(NamedTuple):
 
 def _correct(cube: xr.Dataset, reference: Delayed, layout: _Layout, block: int) -> da.Array:
     """All results of all pixels, ``(layout.size, y, x)``: whole spectra, split in the sky."""
-    cube = cube.chunk({"wave": -1, "band": -1, **_split(cube, block)})
+    cube = rechunk(cube, {"wave": -1, "band": -1, **_split(cube, block)})
     arrays: list[Any] = []
     for name, index in (("photo_flux", "byx"), ("photo_err", "byx"), ("spec_flux", "wyx"),
                         ("spec_err", "wyx"), ("spec_mask", "wyx")):  # fmt: skip
@@ -335,9 +335,8 @@ def _assemble(
         closure_before=(("band", *map_dims), part["closure_before"]),
         closure_after=(("band", *map_dims), part["closure_after"]),
     )
-    spectra = cube[["spec_flux", "spec_err", "spec_mask"]].chunk(
-        dict(zip(("wave", "y", "x"), factor.chunks, strict=True))
-    )
+    blocks = dict(zip(cube_dims, factor.chunks, strict=True))
+    spectra = rechunk(cube[["spec_flux", "spec_err", "spec_mask"]], blocks)
     out["spec_flux"] = spectra["spec_flux"] * out["corr_factor"]
     out["spec_err"] = spectra["spec_err"] * out["corr_factor"]
     out["spec_mask"] = spectra["spec_mask"] | ~np.isfinite(out["corr_coef"].isel(order=0))
