@@ -18,7 +18,8 @@ Attributes of a dataset (all JSON: they survive Zarr and FITS)
 ``psf``             ``{"model": "gaussian" | "moffat", "wave": [], "fwhm": [], "beta": None | []}``:
                     FWHM in arcsec at wavelengths in Angstrom (one entry: the same everywhere)
 ``correlation``     ``{"model": "gaussian", "scale": ..., "cutoff": ...}`` in spaxels, or
-                    ``{"model": "none"}``
+                    ``{"model": "none"}``; the variable ``spec_corr``, where there is one, is
+                    nearer to the data and goes before it
 ``band_scale``      by band name, the factor that made its images photon-weighted means
 ``spectral_axis``   ``{"ctype", "crval", "cdelt", "crpix"}`` of the survey's third axis, Angstrom
 ``corrected``       whether ``spec_flux`` already carries the correction factor
@@ -101,6 +102,15 @@ VARIABLES: Mapping[str, Variable] = {
         ),
         Variable("spec_mask", (_CUBE,), "b", "", "True = do not use"),
         Variable("spec_lsf", (("wave",), _CUBE), "f", "Angstrom", "1-sigma line-spread width"),
+        Variable(
+            "spec_corr", (("lag", *_MAP), ("corr_wave", "lag", *_MAP)), "f", "",
+            "noise correlation of a pixel with the one lag_y, lag_x away",
+        ),
+        Variable("foreground", (_MAP,), "b", "", "spaxels of a foreground star or other object"),
+        Variable(
+            "psf_image", (("psf_wave", "psf_y", "psf_x"),), "f", "",
+            "survey's images of a point source, on the cube's pixels",
+        ),
         Variable("coverage", (_MAP, _CUBE), "f", "", "share of operator weight on good spaxels"),
         Variable("edge_factor", (_MAP,), "f", "", "compensation for light beyond the bundle"),
         Variable("edge_bias", (_MAP,), "f", "", "estimated residual relative bias at the edge"),
@@ -123,6 +133,23 @@ VARIABLES: Mapping[str, Variable] = {
             "closure_after", (("band", *_MAP),), "f", "mag",
             "synthetic minus image magnitude after the factor",
         ),
+        Variable(
+            "register_shift", (("sky_axis",),), "f", "arcsec",
+            "what brings the cube onto the images, east and north",
+        ),
+        Variable(
+            "register_cov", (("sky_axis", "sky_axis_2"),), "f", "arcsec2",
+            "covariance of register_shift",
+        ),
+        Variable(
+            "register_fit", (("register_band", "register_term"),), "f", "",
+            "per band: shift east and north (arcsec), flux scale, sky offset, PSF width difference",
+        ),
+        Variable(
+            "register_err", (("register_band", "register_term"),), "f", "",
+            "1-sigma errors of register_fit",
+        ),
+        Variable("register_status", ((),), "i", "", "whether a shift was found, and why not"),
     ]
 }  # fmt: skip
 
