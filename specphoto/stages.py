@@ -18,7 +18,7 @@ __all__ = ["STAGES", "Stage", "StageWatch", "stages_of"]
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "write": ("write",),
     "spectral match": ("match-spectra", "prepare_library", "prepare_reference", "factor"),
-    "spatial match": ("match-planes", "build_operator", "sky_from_images", "node"),
+    "spatial match": ("match-planes", "build_varying", "sky_from_images", "node"),
     "rechunk": ("rechunk", "shuffle", "concatenate"),
 }
 _OTHER = "read and arrange"

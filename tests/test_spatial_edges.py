@@ -10,12 +10,13 @@ import pytest
 from scipy import signal
 from spatial_cases import cube, hexagon, images, tan_wcs
 
-from specphoto.spatial.edges import band_weights, compensation, sky_from_images
+from specphoto.spatial.edges import compensation, sky_from_images
 from specphoto.spatial.geometry import PixelFrame, corners_on, positions_on
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.operator import apply, build_operator, full_light
 from specphoto.spatial.overlap import overlap_matrix
 from specphoto.spatial.psf import PSF, gaussian_kernel, matching_kernel
+from specphoto.spatial.varying import VaryingOperator
 
 SHAPE, SHAPE_OUT = (74, 74), (41, 41)
 WCS_IN, WCS_OUT = tan_wcs(SHAPE, 0.5), tan_wcs(SHAPE_OUT, 1.5)
@@ -181,11 +182,6 @@ def test_compensation__noise_of_the_images_is_told():
     )
 
 
-def test_band_weights__interpolate_and_hold_at_the_ends():
-    weights = band_weights(np.array([3000.0, 5000.0, 6000.0, 9000.0]), np.array([7000.0, 5000.0]))
-    np.testing.assert_allclose(weights, [[0, 1], [0, 1], [0.5, 0.5], [1, 0]])
-
-
 def small_operator():
     x, y = np.meshgrid(np.arange(9) * 3.0 - 2.5, np.arange(9) * 3.0 - 2.5)
     kernel = matching_kernel(PSF("gaussian", 2.54), PSF("gaussian", 5.0), 0.5)
@@ -205,8 +201,9 @@ def test_compensation__is_exact_where_cube_and_images_have_one_shape():
     plain = operator.area / np.maximum(sums.weight, 1e-3)
     mix = np.ones((1, 1), np.float32)
     g = compensation(
-        operator, good, mix, inner.reshape(1, -1).astype("f4"), full.astype("f4"), plain
-    )
+        VaryingOperator.constant(operator), np.zeros(1), good, mix,
+        inner.reshape(1, -1).astype("f4"), full[None].astype("f4"), plain,
+    )  # fmt: skip
     # rows with so little coverage that the limit of the factor is reached are left out
     seen = (sums.weight / operator.area > 0.05)[0]
     np.testing.assert_allclose((sums.flux * g)[0][seen], 7.0 * full[0][seen], rtol=1e-4)
@@ -220,8 +217,8 @@ def test_compensation__dark_images_leave_the_plain_factor():
     mix = np.ones((1, 1), np.float32)
     for inner, full in ((0.0, 1.0), (1.0, -1.0), (-1.0, 1.0)):
         g = compensation(
-            operator, good, mix, np.full((1, n_in), inner, "f4"), np.full((1, n_row), full, "f4"),
-            plain,
+            VaryingOperator.constant(operator), np.zeros(1), good, mix,
+            np.full((1, n_in), inner, "f4"), np.full((1, 1, n_row), full, "f4"), plain,
         )  # fmt: skip
         np.testing.assert_array_equal(g, plain)
 
@@ -234,8 +231,8 @@ def test_sky_from_images__fills_holes_from_their_neighbours():
     image = np.full((1, 8, 8), 4.0)
     image[0, 3:5, 4] = np.nan
     image[0, 0] = np.nan
-    sky = sky_from_images(operator, image, 0.1 * image, x, y)
+    sky = sky_from_images(VaryingOperator.constant(operator), image, 0.1 * image, x, y)
     np.testing.assert_allclose(sky.inner, 4.0, rtol=1e-5)
-    np.testing.assert_allclose(sky.full[0], 4.0 * operator.area, rtol=1e-5)
+    np.testing.assert_allclose(sky.full[0, 0], 4.0 * operator.area, rtol=1e-5)
     assert sky.rel_err.max() == 1.0  # where there is no image
     assert sky.rel_err.min() == pytest.approx(0.1)

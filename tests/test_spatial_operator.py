@@ -110,7 +110,7 @@ def test_apply__point_source_keeps_its_centroid(at, parity, image_psf):
 
 def test_build_operator__refuses_an_even_kernel():
     _, _, corners = grids()
-    with pytest.raises(ValueError, match=r"expected odd sides, found \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"expected odd sides of one shape, found \[\(4, 4\)\]"):
         build_operator(*corners, SHAPE, np.full((4, 4), 1 / 16))
 
 

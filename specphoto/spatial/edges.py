@@ -23,15 +23,15 @@ from specphoto.spatial.operator import full_light
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from specphoto.spatial.operator import Operator
+    from specphoto.spatial.varying import VaryingOperator
 
 __all__ = [
     "Sky",
     "at_limit",
-    "band_weights",
     "compensation",
     "guessed_share",
     "sky_from_images",
+    "whole_light",
 ]
 
 # The compensation never changes the plain c-normalised flux by more than this factor.
@@ -42,12 +42,13 @@ class Sky(NamedTuple):
     """The images as the operator sees them, per band.
 
     ``inner`` is surface brightness on the input grid, ``(n_band, n_in)``; ``full`` the same sky
-    through the whole operator, ``(n_band, n_row)``. ``smooth_inner`` and ``smooth_full``, with
-    one more axis in front, are the same for the images blurred once and twice more by the kernel:
-    how much the compensation changes tells how much it depends on the images being blunter than
-    the cube. ``guess_inner`` and ``guess_full`` are the part of ``inner`` and ``full`` where the
-    images say nothing (beyond their frame, or unknown) and the sky is made up from neighbours.
-    ``rel_err`` is the images' relative error at each row, ``(n_band, n_row)``.
+    through the whole operator of each PSF node, ``(n_node, n_band, n_row)``. ``smooth_inner`` and
+    ``smooth_full``, with one more axis in front, are the same for the images blurred once and
+    twice more by the kernel: how much the compensation changes tells how much it depends on the
+    images being blunter than the cube. ``guess_inner`` and ``guess_full`` are the part of
+    ``inner`` and ``full`` where the images say nothing (beyond their frame, or unknown) and the
+    sky is made up from neighbours. ``rel_err`` is the images' relative error at each row,
+    ``(n_band, n_row)``.
     """
 
     inner: NDArray[np.float32]
@@ -60,7 +61,7 @@ class Sky(NamedTuple):
 
 
 def sky_from_images(
-    operator: Operator,
+    operator: VaryingOperator,
     image: NDArray[np.float64],
     error: NDArray[np.float64],
     x: NDArray[np.float64],
@@ -85,25 +86,33 @@ def sky_from_images(
     -------
     Sky
     """
-    pad, (n_y, n_x) = operator.pad, operator.shape_in
+    common = operator.common
+    pad, (n_y, n_x) = common.pad, common.shape_in
     inner = (..., slice(pad, pad + n_y), slice(pad, pad + n_x))
     sky = np.stack([_interpolate(_fill(plane), x, y) for plane in image])
     guess = np.where(np.stack([_is_known(plane, x, y) for plane in image]), 0.0, sky)
-    once = np.stack([_blur(plane, operator.kernel) for plane in sky])
-    twice = np.stack([_blur(plane, operator.kernel) for plane in once])
+    # how far the images are from the cube's PSF hardly depends on the wavelength
+    kernel = operator.node[len(operator.node) // 2].kernel
+    once = np.stack([_blur(plane, kernel) for plane in sky])
+    twice = np.stack([_blur(plane, kernel) for plane in once])
     smooth = np.stack([once, twice])
-    flux, sigma = (a[:, *box].reshape(image.shape[0], -1)[:, operator.row] for a in (image, error))
+    flux, sigma = (a[:, *box].reshape(image.shape[0], -1)[:, common.row] for a in (image, error))
     with np.errstate(divide="ignore", invalid="ignore"):
         rel_err = np.where(flux > 0, sigma / flux, np.inf)
     return Sky(
         inner=sky[inner].reshape(*sky.shape[:-2], -1).astype(np.float32),
-        full=full_light(operator, sky).astype(np.float32),
+        full=_through(operator, sky),
         smooth_inner=smooth[inner].reshape(*smooth.shape[:-2], -1).astype(np.float32),
-        smooth_full=full_light(operator, smooth).astype(np.float32),
+        smooth_full=np.stack([_through(operator, planes) for planes in smooth]),
         guess_inner=guess[inner].reshape(*guess.shape[:-2], -1).astype(np.float32),
-        guess_full=full_light(operator, guess).astype(np.float32),
+        guess_full=_through(operator, guess),
         rel_err=np.where(np.isfinite(rel_err), rel_err, 1.0).astype(np.float32),
     )
+
+
+def _through(operator: VaryingOperator, sky: NDArray[np.float64]) -> NDArray[np.float32]:
+    """A sky per band through each node's operator, ``(n_node, n_band, n_row)``."""
+    return np.stack([full_light(node, sky) for node in operator.node]).astype(np.float32)
 
 
 def _fill(image: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -145,19 +154,32 @@ def _blur(image: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np
     return np.asarray(signal.fftconvolve(wide, kernel, mode="valid"))
 
 
-def band_weights(wave: NDArray[np.float64], band_wave: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Linear interpolation between bands as weights, ``(n_wave, n_band)``; constant past the ends.
+def whole_light(
+    operator: VaryingOperator,
+    wave: NDArray[np.float64],
+    mix: NDArray[np.float32],
+    full: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Each channel's image through the whole operator of its wavelength, ``(n_wave, n_row)``.
 
-    Bands need not be in order of wavelength.
+    Parameters
+    ----------
+    operator
+        The operator.
+    wave
+        Wavelengths of the channels in Angstrom, ``(n_wave,)``.
+    mix
+        Share of each band in each channel's image, ``(n_wave, n_band)``.
+    full
+        As in :class:`Sky`, ``(n_node, n_band, n_row)``.
     """
-    order = np.argsort(band_wave)
-    unit = np.eye(band_wave.size)[order]
-    weights = [np.interp(wave, band_wave[order], unit[:, b]) for b in range(band_wave.size)]
-    return np.stack(weights, axis=1).astype(np.float32)
+    share = operator.share(wave)[:, :, None] * mix[:, None, :]
+    return np.asarray(share.reshape(wave.size, -1) @ full.reshape(-1, full.shape[-1]))
 
 
 def compensation(
-    operator: Operator,
+    operator: VaryingOperator,
+    wave: NDArray[np.float64],
     good: NDArray[np.bool_],
     mix: NDArray[np.float32],
     inner: NDArray[np.float32],
@@ -170,6 +192,8 @@ def compensation(
     ----------
     operator
         The operator.
+    wave
+        Wavelengths of the channels in Angstrom, ``(n_wave,)``.
     good
         Good spaxels, ``(n_wave, n_y, n_x)``.
     mix
@@ -188,15 +212,16 @@ def compensation(
     w = good.reshape(mix.shape[0], -1)
     used = np.flatnonzero(w.any(axis=0))
     image = np.where(w[:, used], mix @ inner[:, used], np.float32(0.0))
-    seen = np.asarray(image @ operator.weight[used])
-    whole = mix @ full
+    seen = operator.transmit(wave, image, used)
+    whole = whole_light(operator, wave, mix, full)
     lit = (seen > 0) & (whole > 0)
     g = np.where(lit, whole / np.where(lit, seen, 1.0), plain)
     return np.asarray(np.clip(g, plain / _LARGEST, plain * _LARGEST), dtype=np.float32)
 
 
 def guessed_share(
-    operator: Operator,
+    operator: VaryingOperator,
+    wave: NDArray[np.float64],
     good: NDArray[np.bool_],
     mix: NDArray[np.float32],
     sky: Sky,
@@ -208,9 +233,11 @@ def guessed_share(
     share that is not covered.
     """
     w = good.reshape(mix.shape[0], -1)
-    seen = np.asarray(np.where(w, mix @ sky.guess_inner, np.float32(0.0)) @ operator.weight)
-    whole = mix @ sky.full
-    missing = np.abs(mix @ sky.guess_full - seen)
+    used = np.flatnonzero(w.any(axis=0))
+    guess = np.where(w[:, used], mix @ sky.guess_inner[:, used], np.float32(0.0))
+    seen = operator.transmit(wave, guess, used)
+    whole = whole_light(operator, wave, mix, sky.full)
+    missing = np.abs(whole_light(operator, wave, mix, sky.guess_full) - seen)
     uncovered = np.clip(1.0 - coverage, 0.0, 1.0)
     return np.asarray(np.divide(missing, whole, out=uncovered, where=whole > 0))
 

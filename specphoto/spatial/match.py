@@ -28,8 +28,8 @@ from specphoto.photometry.galactic import LAW, band_factors, channel_factors, co
 from specphoto.spatial import edges, plane
 from specphoto.spatial.covariance import stencil_of
 from specphoto.spatial.geometry import PixelFrame, geometry_of
-from specphoto.spatial.operator import build_operator
 from specphoto.spatial.psf import PSF, known_psf, matching_kernel, psf_attrs
+from specphoto.spatial.varying import build_varying
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -122,8 +122,8 @@ def match_spatial(
         kernel = _kernel(ifs, target, source_psf, target_psf)
     ebv = common_ebv(ifs.attrs, images.attrs if images is not None else {}, ebv)
     geometry = geometry_of(source, output, kernel, multiple=BLOCK_MULTIPLE, name=identify(ifs))
-    operator = delayed(build_operator, pure=True)(
-        *geometry.corners, source.shape, kernel, min_coverage=min_coverage
+    operator = delayed(build_varying, pure=True)(
+        *geometry.corners, source.shape, np.zeros(1), [kernel], min_coverage=min_coverage
     )
     sky, band_wave = _sky(operator, images if compensate else None, ifs, geometry)
     stencil = stencil_of(correlation or ifs.attrs.get("correlation", {}))

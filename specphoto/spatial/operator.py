@@ -16,9 +16,19 @@ from scipy import signal, sparse
 from specphoto.spatial.overlap import overlap_matrix
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-__all__ = ["Matched", "Operator", "apply", "build_operator", "full_light", "operator_pad"]
+__all__ = [
+    "Matched",
+    "Operator",
+    "apply",
+    "build_operator",
+    "build_operators",
+    "full_light",
+    "operator_pad",
+]
 
 # With fewer non-zero weights than this share, the sparse product is faster than BLAS.
 _SPARSE_BELOW = 0.08
@@ -107,24 +117,47 @@ def build_operator(
     ValueError
         If the kernel has an even side.
     """
-    if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
-        msg = f"kernel: expected odd sides, found {kernel.shape}; an even kernel shifts the image"
+    return build_operators(corner_x, corner_y, shape_in, [kernel], min_coverage=min_coverage)[0]
+
+
+def build_operators(
+    corner_x: NDArray[np.float64],
+    corner_y: NDArray[np.float64],
+    shape_in: tuple[int, int],
+    kernels: Sequence[NDArray[np.float64]],
+    *,
+    min_coverage: float = 0.0,
+) -> tuple[Operator, ...]:
+    """Build one operator per kernel over the same rows: those that any of them covers.
+
+    Parameters as for :func:`build_operator`; the kernels have one shape.
+    """
+    sides = {side for kernel in kernels for side in kernel.shape}
+    if any(side % 2 == 0 for side in sides) or len({kernel.shape for kernel in kernels}) != 1:
+        shapes = [kernel.shape for kernel in kernels]
+        msg = (
+            f"kernel: expected odd sides of one shape, found {shapes}; an even one shifts the image"
+        )
         raise ValueError(msg)
     shape_out = (corner_x.shape[0] - 1, corner_x.shape[1] - 1)
-    pad = operator_pad(corner_x, corner_y, shape_in, kernel)
+    pad = operator_pad(corner_x, corner_y, shape_in, kernels[0])
     padded = (shape_in[0] + 2 * pad, shape_in[1] + 2 * pad)
     overlap = overlap_matrix(corner_x + pad, corner_y + pad, padded)
     # a pixel's own area, not its share of the padded grid: what lies beyond is sky, not nothing
     area = _pixel_area(corner_x, corner_y)
     row = np.flatnonzero(np.diff(overlap.indptr))
-    weight = _convolve_rows(overlap[row], kernel, pad, padded, shape_in)
-    covered = np.asarray(weight.sum(axis=1)).ravel() / area[row]
-    keep = covered > max(min_coverage, 1e-9)
-    row, weight = row[keep], weight[keep]
-    return Operator(
-        weight=_transposed(weight), row=row, area=area[row], overlap=overlap[row],
-        kernel=kernel, pad=pad, shape_in=shape_in, shape_out=shape_out,
-    )  # fmt: skip
+    rows = [_convolve_rows(overlap[row], kernel, pad, padded, shape_in) for kernel in kernels]
+    covered = np.max([np.asarray(weight.sum(axis=1)).ravel() for weight in rows], axis=0)
+    keep = covered / area[row] > max(min_coverage, 1e-9)
+    row, weights = row[keep], _transposed([weight[keep] for weight in rows])
+    common = {
+        "row": row, "area": area[row], "overlap": overlap[row], "pad": pad, "shape_in": shape_in,
+        "shape_out": shape_out,
+    }  # fmt: skip
+    return tuple(
+        Operator(weight=weight, kernel=kernel, **common)
+        for weight, kernel in zip(weights, kernels, strict=True)
+    )
 
 
 def operator_pad(
@@ -193,11 +226,15 @@ def _convolve_rows(
     return sparse.vstack(blocks, format="csr")
 
 
-def _transposed(weight: sparse.csr_array) -> NDArray[np.float32] | sparse.csr_array:
+def _transposed(
+    weights: Sequence[sparse.csr_array],
+) -> list[NDArray[np.float32]] | list[sparse.csr_array]:
     """``A^T`` in float32: dense where BLAS wins, sparse where most weights are zero."""
-    density = weight.nnz / max(1, weight.shape[0] * weight.shape[1])
-    transposed = weight.T.astype(np.float32)
-    return transposed.tocsr() if density < _SPARSE_BELOW else transposed.toarray()
+    transposed = [weight.T.astype(np.float32) for weight in weights]
+    densest = max(weight.nnz / max(1, weight.shape[0] * weight.shape[1]) for weight in weights)
+    if densest < _SPARSE_BELOW:
+        return [weight.tocsr() for weight in transposed]
+    return [weight.toarray() for weight in transposed]
 
 
 class Matched(NamedTuple):

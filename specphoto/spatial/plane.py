@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specphoto.spatial.covariance import variance_ratio
-from specphoto.spatial.edges import at_limit, band_weights, compensation, guessed_share
-from specphoto.spatial.operator import apply
+from specphoto.spatial.edges import at_limit, compensation, guessed_share
+from specphoto.spatial.varying import apply_varying, interpolation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from specphoto.spatial.edges import Sky
-    from specphoto.spatial.operator import Operator
+    from specphoto.spatial.varying import VaryingOperator
 
 __all__ = ["NODE_FIELDS", "PLANE_FIELDS", "match_node", "match_planes"]
 
@@ -37,7 +37,7 @@ _LEFT_AFTER_EXTRAPOLATION = 1.0 / 3.0
 
 
 def match_node(
-    operator: Operator,
+    operator: VaryingOperator,
     variance: NDArray[np.float32],
     good: NDArray[np.bool_],
     wave: float,
@@ -71,35 +71,35 @@ def match_node(
     usual = (n_good > 0) & (2 * n_good >= good.any(axis=(1, 2)).sum())
     mean_var = np.where(good, variance, 0.0).sum(axis=0) / np.maximum(n_good, 1)
     sigma = np.sqrt(mean_var)
-    ratio = variance_ratio(operator, usual, sigma, stencil)
-    zeros = np.zeros((1, *operator.shape_in), dtype=np.float32)
-    weight = apply(operator, zeros, zeros, usual[None]).weight
+    ratio = variance_ratio(operator.at(wave), usual, sigma, stencil)
+    here, inside = np.array([wave]), np.flatnonzero(usual)
+    weight = operator.transmit(here, np.ones((1, inside.size), dtype=np.float32), inside)
     # a dead stretch of the spectrum says nothing about where the bundle is
-    coverage = (weight / operator.area if usual.any() else np.full_like(weight, np.nan)).astype(
-        np.float32
-    )
-    factor, extrapolation, bias = _edge_terms(operator, usual, coverage, wave, sky, band_wave)
+    coverage = (
+        weight / operator.common.area if usual.any() else np.full_like(weight, np.nan)
+    ).astype(np.float32)
+    factor, extrapolation, bias = _edge_terms(operator, usual, coverage, here, sky, band_wave)
     layers = np.stack([ratio, coverage[0], factor, extrapolation, bias]).astype(np.float32)
-    return operator.scatter(layers)
+    return operator.common.scatter(layers)
 
 
 def _edge_terms(
-    operator: Operator,
+    operator: VaryingOperator,
     good: NDArray[np.bool_],
     coverage: NDArray[np.float32],
-    wave: float,
+    wave: NDArray[np.float64],
     sky: Sky | None,
     band_wave: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Size of the compensation, its extrapolation and the bias that is left, each ``(n_row,)``."""
-    ones = np.ones(operator.row.size, dtype=np.float32)
+    ones = np.ones(operator.common.row.size, dtype=np.float32)
     if sky is None:
         return ones, ones, np.full_like(ones, np.nan)
     plain = _inverse(coverage)
-    mix = band_weights(np.array([wave]), band_wave)
-    g = compensation(operator, good[None], mix, sky.inner, sky.full, plain)
+    mix = interpolation(wave, band_wave)
+    g = compensation(operator, wave, good[None], mix, sky.inner, sky.full, plain)
     once, twice = (
-        compensation(operator, good[None], mix, inner, full, plain)
+        compensation(operator, wave, good[None], mix, inner, full, plain)
         for inner, full in zip(sky.smooth_inner, sky.smooth_full, strict=True)
     )
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -107,7 +107,7 @@ def _edge_terms(
         extrapolation = np.clip(first * first / second, 0.5, 2.0)
         noise = np.clip(1.0 - coverage, 0.0, 1.0) * (mix @ sky.rel_err)
         # light that is made up may not be there at all
-        guess = guessed_share(operator, good[None], mix, sky, coverage)
+        guess = guessed_share(operator, wave, good[None], mix, sky, coverage)
         bias = np.sqrt((_LEFT_AFTER_EXTRAPOLATION * (first - 1.0)) ** 2 + noise**2 + guess**2)
         # at its limit the compensation says nothing of what is missing
         bias[at_limit(g, plain) | at_limit(once, plain) | at_limit(twice, plain)] = np.nan
@@ -122,7 +122,7 @@ def _inverse(coverage: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def match_planes(
-    operator: Operator,
+    operator: VaryingOperator,
     flux: NDArray[np.float32],
     variance: NDArray[np.float32],
     good: NDArray[np.bool_],
@@ -165,26 +165,29 @@ def match_planes(
     numpy.ndarray
         ``(4, n_wave, n_y_out, n_x_out)``, layers :data:`PLANE_FIELDS`; unknown is NaN.
     """
-    sums = apply(operator, flux, variance, good)
-    coverage = (sums.weight / operator.area).astype(np.float32)
+    sums = apply_varying(operator, wave, flux, variance, good)
+    common = operator.common
+    coverage = (sums.weight / common.area).astype(np.float32)
     factor = _inverse(coverage)
-    node_rows = nodes.reshape(*nodes.shape[:2], -1)[..., operator.row]
+    node_rows = nodes.reshape(*nodes.shape[:2], -1)[..., common.row]
     ratio = _along_wave(wave, node_wave, node_rows[:, NODE_FIELDS.index("ratio")])
     if sky is not None:
-        mix = band_weights(wave, band_wave)
+        mix = interpolation(wave, band_wave)
         extrapolation = _along_wave(
             wave, node_wave, node_rows[:, NODE_FIELDS.index("edge_extrapolation")]
         )
-        factor = compensation(operator, good, mix, sky.inner, sky.full, factor) * extrapolation
+        factor = (
+            compensation(operator, wave, good, mix, sky.inner, sky.full, factor) * extrapolation
+        )
     out_flux = sums.flux * factor
     out_err = np.sqrt(sums.variance * ratio) * factor
     bad = ~(coverage >= min_coverage) | ~np.isfinite(out_flux) | ~(out_err > 0)
     out_flux[bad] = np.nan
     out_err[bad] = np.nan
-    frame = operator.scatter(np.stack([out_flux, out_err, bad.astype(np.float32), coverage]))
+    frame = common.scatter(np.stack([out_flux, out_err, bad.astype(np.float32), coverage]))
     frame[2:] = np.nan_to_num(frame[2:], nan=0.0)
     outside = np.ones(frame.shape[2] * frame.shape[3], dtype=bool)
-    outside[operator.row] = False
+    outside[common.row] = False
     frame[2, :, outside.reshape(frame.shape[2:])] = 1.0
     return frame
 
@@ -201,4 +204,4 @@ def _along_wave(
     mean = np.where(known, values, 0.0).sum(axis=0) / count
     # a node without good data takes the mean of the others
     filled = np.where(known, values, np.where(known.any(axis=0), mean, np.nan))
-    return np.asarray(band_weights(wave, node_wave) @ filled, dtype=np.float32)
+    return np.asarray(interpolation(wave, node_wave) @ filled, dtype=np.float32)
