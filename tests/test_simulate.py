@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -382,6 +382,54 @@ def test_manga__dead_channels_and_fibres_cannot_be_used(tmp_path: Path) -> None:
         dead = hdus["MASK"].data[0] & 4 > 0
         assert 10 < dead.sum() < 60
         assert mask[:, dead].all()
+
+
+def test_manga__star_in_front_is_flagged_where_it_is_seen(tmp_path: Path) -> None:
+    truth = galaxy(
+        seed=4, radius=4.0, mag=15.5, stars=[(-3.0, 2.0, 15.0)], pointing=(0.8, 0.0), speed=100.0
+    )
+    about: dict[str, Any] = {"fibres": 37, "wave_range": (6000, 6060), "noise": "none"}
+    cube = write_manga(tmp_path / "a.fits", truth, star_radius=3.0, **about)
+    without = write_manga(tmp_path / "b.fits", truth.alone(), **about)
+    with fits.open(cube.path) as hdus:
+        flagged = hdus["MASK"].data[0] & 8 > 0
+        assert (hdus["MASK"].data[:, flagged] & 1024 > 0).all()
+    light = noiseless(cube) - noiseless(without)
+    east, north = cube.pixels.offsets()
+    # 28 square arcsec of 0.25 each
+    assert flagged.sum() == pytest.approx(np.pi * 9.0 / 0.25, rel=0.03)
+    assert (east[flagged].mean(), north[flagged].mean()) == pytest.approx((-2.2, 2.0), abs=0.05)
+    assert light[:, flagged].sum() == pytest.approx(light.sum(), rel=0.03)
+    assert (light > -1e-4 * light.max()).all()
+    # nothing else changes: the star has no part in the noise
+    assert cube.exposure.sigma_map[~flagged] == pytest.approx(
+        without.exposure.sigma_map[~flagged], rel=0.2, nan_ok=True
+    )
+
+
+def test_manga__psf_varies_with_wavelength(tmp_path: Path) -> None:
+    widths = {"g": 2.9, "r": 2.6, "i": 2.4, "z": 2.3}
+    cube = write_manga(tmp_path / "c.fits", star(), fibres=19, fwhm=widths, wave_range=(6000, 6050))
+    ds = specphoto.open_ifs(cube.path)
+    assert ds.attrs["psf"]["fwhm"] == list(widths.values())
+    with fits.open(cube.path) as hdus:
+        peaks = [hdus[f"{band}PSF"].data.max() for band in "GRIZ"]
+    assert np.array(peaks) / peaks[0] == pytest.approx(
+        (2.9 / np.array([*widths.values()])) ** 2, rel=0.02
+    )
+
+
+def test_photometry__with_and_without_the_star_in_front(tmp_path: Path) -> None:
+    truth = galaxy(seed=4, radius=4.0, mag=15.5, stars=[(-3.0, 2.0, 15.0)])
+    about: dict[str, Any] = {"bands": GRI, "psf": Psf(1.3), "psf_band": "sdss_r"}
+    about["pixels"] = PixelGrid((61, 61), 0.5)
+    seen = write_photometry(tmp_path / "a.fits", truth, **about)
+    clean = write_photometry(tmp_path / "b.fits", truth, foreground=False, **about)
+    light = (seen.flux - clean.flux)[1]
+    y, x = np.unravel_index(np.argmax(light), light.shape)
+    assert (x, y) == (36, 34)
+    assert -2.5 * np.log10(light.sum() / clean.flux[1].sum()) == pytest.approx(-0.5, abs=0.1)
+    assert specphoto.open_photometry(clean.path).attrs["psf"]["fwhm"] == [1.3]
 
 
 def test_manga__is_the_same_every_time(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def expose(
     noise: Noise,
     weights: csr_array | None = None,
     depth: NDArray[np.float64] | None = None,
+    apart: NDArray[np.bool_] | None = None,
 ) -> Exposure:
     """Add dust, miscalibration and noise to light.
 
@@ -172,6 +173,8 @@ def expose(
         See :class:`Exposure`.
     depth
         Relative sigma of the spaxels ``(n_y, n_x)``; default 1.
+    apart
+        Spaxels ``(n_y, n_x)`` whose light has no part in the isophote: those of a star in front.
 
     Raises
     ------
@@ -195,7 +198,8 @@ def expose(
         sigma_map = level / log_uniform(truth.rng(3), snr, pixels.shape)
     else:
         relative = np.ones(pixels.shape) if depth is None else depth
-        sigma_map = relative * isophote(np.where(observed, level, np.nan)) / snr
+        counted = observed if apart is None else observed & ~apart
+        sigma_map = relative * isophote(np.where(counted, level, np.nan)) / snr
     return Exposure(
         light=light,
         wave=wave,

@@ -21,6 +21,8 @@ from specphoto.simulate.sky import make_sky
 from specphoto.simulate.truth import Component, Miscalibration, Patchwork, Rotation, Truth
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from specphoto.simulate.exposure import SimulatedCube
@@ -52,11 +54,12 @@ class SimulatedGalaxy:
         """True spectra on the images' grid and PSF, at the cube's wavelengths and resolution.
 
         What a perfect spatial and spectral match would give: no noise, no miscalibration, no
-        Galactic dust.
+        Galactic dust, no star in front.
         """
         wave = self.cube.wave
         psf = ((float(wave[wave.size // 2]), self.photometry.psf),)
-        return make_sky(self.truth).cube(self.photometry.pixels, psf, wave, self.cube.lsf)
+        truth = self.truth.alone() if isinstance(self.truth, Truth) else self.truth
+        return make_sky(truth).cube(self.photometry.pixels, psf, wave, self.cube.lsf)
 
     def factor(self) -> NDArray[np.float64]:
         """Injected factor P on the images' grid ``(n_wave, n_y, n_x)``."""
@@ -75,6 +78,7 @@ def galaxy(
     centre: tuple[float, float] = (0.0, 0.0),
     speed: float = 150.0,
     halpha: float = 25.0,
+    stars: Sequence[tuple[float, float, float]] = (),
     family: Family = "library",
     factor: Miscalibration | None = None,
     **sight: Any,
@@ -97,6 +101,9 @@ def galaxy(
         Rotation in the plane, km/s.
     halpha
         Rest-frame equivalent width of Halpha in the outer disc, Angstrom; half in the inner.
+    stars
+        Stars in front of it: offset from the field centre in arcsec (east, north) and AB
+        magnitude in SDSS r of each. Their spectrum is that of the bulge.
     family, factor, **sight
         See :class:`specphoto.simulate.Truth`; the default factor rises by 20% over the
         instrument's range, with some curvature.
@@ -104,9 +111,7 @@ def galaxy(
     redshift = float(sight.get("redshift", 0.03))
     populations = _by_colour(seed, family, redshift)
     ratio = float(np.hypot(np.cos(np.deg2rad(inclination)), 0.2))
-    # F_lambda of an AB magnitude at the pivot of SDSS r
-    pivot = load_filters(["sdss_r"])[0].pivot
-    flux = 10.0 ** (-0.4 * (mag + 48.6)) * 2.99792458e18 / pivot**2 / 1e-17
+    flux = _flux(mag)
     shapes = (
         (0.25, 0.0, Profile("sersic", 0.35 * radius, 2.5, 0.5 + 0.5 * ratio, angle, centre)),
         (0.35, 0.5 * halpha, Profile("sersic", 0.8 * radius, 1.0, ratio, angle, centre)),
@@ -123,8 +128,18 @@ def galaxy(
         rotation=Rotation(
             speed * float(np.sin(np.deg2rad(inclination))), 0.4 * radius, ratio, angle, centre
         ),
+        foreground=tuple(
+            Component(populations[0], _flux(r), Profile("point", centre=(east, north)))
+            for east, north, r in stars
+        ),
         **sight,
     )
+
+
+def _flux(mag: float) -> float:
+    """F_lambda of an AB magnitude at the pivot of SDSS r, 1e-17 erg s-1 cm-2 Angstrom-1."""
+    pivot = load_filters(["sdss_r"])[0].pivot
+    return float(10.0 ** (-0.4 * (mag + 48.6)) * 2.99792458e18 / pivot**2 / 1e-17)
 
 
 def _by_colour(seed: int, family: Family, redshift: float) -> list[int]:

@@ -20,7 +20,7 @@ from specphoto.simulate.pixels import PixelGrid
 from specphoto.simulate.profile import FWHM_PER_SIGMA, Profile, Psf, image
 from specphoto.simulate.sky import dust, make_sky
 from specphoto.simulate.stream import FitsStream, open_stream
-from specphoto.simulate.truth import Patchwork, Sight
+from specphoto.simulate.truth import Patchwork, Sight, Truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,10 +38,12 @@ SCALE = 0.5
 SIZE = {19: 34, 37: 44, 61: 54, 91: 64, 127: 74}
 _FIRST, _STEP, _N_WAVE = 3621.59598486, 1e-4, 4563
 _BANDS = "griz"
-_NOCOV, _LOWCOV, _DEADFIBER, _DONOTUSE = (1 << bit for bit in (0, 1, 2, 10))
+_NOCOV, _LOWCOV, _DEADFIBER, _FORESTAR, _DONOTUSE = (1 << bit for bit in (0, 1, 2, 3, 10))
 _FWHM = {"g": 2.54, "r": 2.50, "i": 2.47, "z": 2.45}
 # spaxels with less of the median weight are flagged as of low coverage
 _LOW_COVERAGE = 0.3
+# the survey's tables have coefficients down to about this
+_LEAST_RHO = 1e-3
 
 
 def manga_grid(fibres: int = 127) -> PixelGrid:
@@ -62,6 +64,7 @@ def write_manga(
     release: Release = "DR17",
     dead_channels: Sequence[tuple[int, int]] = (),
     dead_fibre: int | None = None,
+    star_radius: float = 4.0,
     quality: int = 0,
 ) -> SimulatedCube:
     """Write a MaNGA cube.
@@ -91,6 +94,8 @@ def write_manga(
         Ranges (start, stop) of channels without data.
     dead_fibre
         A fibre (position in the bundle) around which nothing can be used.
+    star_radius
+        Spaxels within this many arcsec of a star in front are flagged FORESTAR.
     quality
         DRP3QUAL.
 
@@ -114,11 +119,13 @@ def write_manga(
     lsf = _lsf(wave)
     psf = _psf(fwhm)
     light = make_sky(truth).cube(shifted(truth, pixels), psf, wave, lsf)
+    starry = _near_stars(truth, pixels, star_radius)
     exposure = expose(
         truth, light, pixels, wave, throughput=dust(truth, wave), observed=observed, snr=snr,
-        noise=noise, weights=weights, depth=depth,
+        noise=noise, weights=weights, depth=depth, apart=starry,
     )  # fmt: skip
     bits = _bits(observed, low, positions, pixels, fibres, dead_fibre)
+    bits[starry] |= _FORESTAR | _DONOTUSE
     primary = primary_header(
         truth, fibres=fibres, quality=quality, fwhm=dict(zip(_BANDS, _by_band(psf), strict=True))
     )
@@ -211,6 +218,16 @@ def _bits(
     return bits
 
 
+def _near_stars(truth: Sight, pixels: PixelGrid, radius: float) -> NDArray[np.bool_]:
+    """Spaxels ``(n_y, n_x)`` within a radius in arcsec of a star in front, where it is seen."""
+    near = np.zeros(pixels.shape, dtype=bool)
+    east, north = pixels.offsets()
+    for star in truth.foreground if isinstance(truth, Truth) else ():
+        x, y = np.add(star.profile.centre, truth.pointing)
+        near |= np.hypot(east - x, north - y) < radius
+    return near
+
+
 def _by_band(psf: PsfCurve) -> list[float]:
     return [p.fwhm for _, p in (psf if len(psf) > 1 else psf * len(_BANDS))]
 
@@ -299,7 +316,7 @@ def _write_correlation(out: FitsStream, exposure: Exposure, pixels: PixelGrid) -
     n = exposure.sigma_map.size
     weights = exposure.weights
     rho = triu(weights @ weights.T if weights is not None else diags_array(np.ones(n))).tocoo()
-    keep = (rho.data > 0.05) & np.isfinite(exposure.sigma_map.ravel()[rho.row])
+    keep = (rho.data > _LEAST_RHO) & np.isfinite(exposure.sigma_map.ravel()[rho.row])
     row, col, value = rho.row[keep], rho.col[keep], rho.data[keep]
     columns: list[tuple[str, str, Any]] = [
         ("INDXI_C1", "J", row % pixels.shape[1]),

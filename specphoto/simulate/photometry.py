@@ -15,7 +15,7 @@ from specphoto.simulate.pixels import PixelGrid
 from specphoto.simulate.profile import Psf
 from specphoto.simulate.sky import make_sky
 from specphoto.simulate.stream import FitsStream, open_stream
-from specphoto.simulate.truth import own_grid
+from specphoto.simulate.truth import Truth, own_grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,7 @@ def write_photometry(
     isophote: float = 0.005,
     distorted: bool = True,
     noisy: bool = True,
+    foreground: bool = True,
     layout: Literal["old", "new"] = "new",
 ) -> SimulatedPhotometry:
     """Write a photometric cube in piXedfit's format.
@@ -98,7 +99,8 @@ def write_photometry(
     pixels
         Default 101 x 101 of 1.5 arcsec; for a patchwork its own grid.
     psf
-        Of all bands; default a Gaussian of 6.37 arcsec, that of `psf_band` (FPSFMTCH).
+        Of all bands; default a Gaussian of 6.37 arcsec, that of `psf_band` (FPSFMTCH). Images
+        that are sharper than the cube have e.g. ``Psf(1.32)`` and the band ``sdss_r``.
     error
         Relative 1-sigma error of every pixel and band.
     floor
@@ -112,6 +114,8 @@ def write_photometry(
         :func:`specphoto.photometry.filters.pixedfit_scale`); otherwise photon-weighted means.
     noisy
         Whether noise is added; its sigma is stated in any case.
+    foreground
+        Whether the stars in front of a galaxy are in the images, or were removed from them.
     layout
         ``old``: FLUX is the primary HDU; ``new``: the primary is a bare header.
 
@@ -129,6 +133,8 @@ def write_photometry(
     pixels = pixels or own_grid(truth, PixelGrid((101, 101), 1.5))
     psf = psf or Psf(6.37)
     filters = load_filters(bands)
+    if not foreground and isinstance(truth, Truth):
+        truth = truth.alone()
     flux = make_sky(truth).images(pixels, psf, filters)
     galebv = effective_ebv(truth.ebv, "SFD")
     corrected = transmission(np.array(cwave_filters(list(bands))), galebv, law="pixedfit")

@@ -133,15 +133,16 @@ class GalaxySky:
 
     def __init__(self, truth: Truth) -> None:
         self.truth = truth
+        self.components = (*truth.components, *truth.foreground)
         self._library = population_library(truth.family)
-        self._index = np.array([c.population for c in truth.components], dtype=np.int64)
+        self._index = np.array([c.population for c in self.components], dtype=np.int64)
         speed = abs(truth.rotation.speed)
         n = int(np.ceil(speed / _VELOCITY_STEP))
         self.velocity = _VELOCITY_STEP * np.arange(-n, n + 1)
         self.wide = wide_grid()
         raw = self._library.observed(truth.redshift, self.wide, None).spectra(self._index)
         weights, _ = photon_weights(self.wide, [load_filter("sdss_r")])
-        flux = np.array([c.flux for c in truth.components])
+        flux = np.array([c.flux for c in self.components])
         self._scale = flux / (_known(raw) @ weights)[:, 0]
         self._continuum = _known(raw) * self._scale[:, None]
         stretch = 1.0 + truth.redshift
@@ -149,7 +150,7 @@ class GalaxySky:
         rest = self.wide / stretch
         beside = ((rest > 6500.0) & (rest < 6535.0)) | ((rest > 6600.0) & (rest < 6640.0))
         level = self._continuum[:, beside].mean(axis=1)
-        self._halpha = level * stretch * np.array([c.halpha for c in truth.components])
+        self._halpha = level * stretch * np.array([c.halpha for c in self.components])
 
     def spectra(self, wave: NDArray[np.float64], lsf: NDArray[np.float64]) -> NDArray[np.float64]:
         """Spectra ``(n_component, n_velocity, n_wave)`` of the whole components."""
@@ -183,15 +184,15 @@ class GalaxySky:
 
     def maps(self, pixels: PixelGrid, psf: Psf) -> NDArray[np.float64]:
         """Share of each component's light ``(n_component, n_velocity, n_y, n_x)`` per pixel."""
-        return np.stack(
-            [self._velocity_split(i, pixels, psf) for i in range(len(self.truth.components))]
-        )
+        return np.stack([self._velocity_split(i, pixels, psf) for i in range(len(self.components))])
 
     def _velocity_split(self, i: int, pixels: PixelGrid, psf: Psf) -> NDArray[np.float64]:
-        profile = self.truth.components[i].profile
+        profile = self.components[i].profile
         exact = image(profile, psf, pixels)
         if self.velocity.size == 1:
             return exact[None]
+        if i >= len(self.truth.components):  # a star in front does not rotate with the galaxy
+            return np.where(self.velocity[:, None, None] == 0.0, exact, 0.0)
         # The share of each velocity is convolved on a grid; the sum is then made exact.
         factor = int(np.ceil(4.0 * pixels.scale / psf.fwhm))
         pad = int(np.ceil(2.0 * psf.fwhm / pixels.scale))

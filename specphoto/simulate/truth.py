@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -187,11 +187,15 @@ class Truth(Sight):
         Velocity field of stars and gas.
     dispersion
         Velocity dispersion of the emission lines, km/s.
+    foreground
+        Stars in front of it: components whose profile is a point. Cubes hold their light, and
+        MaNGA's flag their spaxels.
     """
 
     components: tuple[Component, ...]
     rotation: Rotation = field(default_factory=Rotation)
     dispersion: float = 50.0
+    foreground: tuple[Component, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.components:
@@ -199,6 +203,10 @@ class Truth(Sight):
                 "Truth.components", expected="at least one Component", found="none",
                 remedy="give one, or make a galaxy with specphoto.simulate.galaxy",
             )  # fmt: skip
+
+    def alone(self) -> Truth:
+        """The galaxy without what is in front of it."""
+        return replace(self, foreground=())
 
 
 @dataclass(frozen=True, kw_only=True)
