@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
     from numpy.typing import NDArray
 
-__all__ = ["Geometry", "PixelFrame", "corners_on", "geometry_of", "positions_on", "reached"]
+__all__ = [
+    "Geometry",
+    "PixelFrame",
+    "corners_on",
+    "geometry_of",
+    "positions_on",
+    "reached",
+    "shifted_positions",
+]
 
 
 @dataclass(frozen=True)
@@ -126,12 +134,14 @@ class Geometry(NamedTuple):
     """Where things are, as arrays: all that the tasks need to know of the sky.
 
     ``box`` is the part of the output frame that the cube can reach; ``corners`` are those of its
-    pixels on the input grid; ``positions`` the padded input grid on the whole output frame.
+    pixels on the input grid; ``positions`` the padded input grid on the whole output frame;
+    ``pad`` by how many pixels it is padded on each side.
     """
 
     box: tuple[slice, slice]
     corners: tuple[NDArray[np.float64], NDArray[np.float64]]
     positions: tuple[NDArray[np.float64], NDArray[np.float64]]
+    pad: int
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -146,6 +156,7 @@ def geometry_of(
     kernel: NDArray[np.float64],
     *,
     multiple: int = 1,
+    max_shift: float = 0.0,
     name: str = "cube",
 ) -> Geometry:
     """Geometry of a cube on an output frame.
@@ -158,6 +169,8 @@ def geometry_of(
         PSF-matching kernel on the source's grid: it reaches beyond the source by half its side.
     multiple
         As for :func:`reached`.
+    max_shift
+        Largest change of the cube's pointing to make room for, in input pixels.
     name
         Of the cube, for the message.
 
@@ -178,11 +191,32 @@ def geometry_of(
             found=f"no overlap, centres {centre[0].separation(centre[1]).arcsec:.4g} arcsec apart",
             remedy="check that both files are of one galaxy and that their WCS are right",
         )  # fmt: skip
-    box = reached(corner_x, corner_y, source.shape, max(kernel.shape) // 2, multiple=multiple)
+    reach = max(kernel.shape) // 2 + int(np.ceil(max_shift))
+    box = reached(corner_x, corner_y, source.shape, reach, multiple=multiple)
     around = tuple(slice(s.start, s.stop + 1) for s in box)
     corners = (corner_x[around], corner_y[around])
     pad = operator_pad(*corners, source.shape, kernel)
-    return Geometry(box, corners, positions_on(source, output, pad))
+    return Geometry(box, corners, positions_on(source, output, pad), pad)
+
+
+def shifted_positions(
+    positions: tuple[NDArray[np.float64], NDArray[np.float64]], shift: tuple[float, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the input pixels lie once the cube's pointing has changed.
+
+    Parameters
+    ----------
+    positions
+        Of :class:`Geometry`.
+    shift
+        What is added to the corners, ``(x, y)`` in input pixels. The map from one grid to the
+        other is smooth: over a few pixels its first derivatives are enough.
+    """
+    moved = []
+    for along in positions:
+        per_y, per_x = np.gradient(along)
+        moved.append(along - shift[0] * per_x - shift[1] * per_y)
+    return moved[0], moved[1]
 
 
 def _any_within(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int]) -> bool:

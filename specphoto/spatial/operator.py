@@ -127,10 +127,12 @@ def build_operators(
     kernels: Sequence[NDArray[np.float64]],
     *,
     min_coverage: float = 0.0,
+    pad: int | None = None,
 ) -> tuple[Operator, ...]:
     """Build one operator per kernel over the same rows: those that any of them covers.
 
-    Parameters as for :func:`build_operator`; the kernels have one shape.
+    Parameters as for :func:`build_operator`; the kernels have one shape. ``pad`` is by default
+    what :func:`operator_pad` finds.
     """
     sides = {side for kernel in kernels for side in kernel.shape}
     if any(side % 2 == 0 for side in sides) or len({kernel.shape for kernel in kernels}) != 1:
@@ -140,7 +142,8 @@ def build_operators(
         )
         raise ValueError(msg)
     shape_out = (corner_x.shape[0] - 1, corner_x.shape[1] - 1)
-    pad = operator_pad(corner_x, corner_y, shape_in, kernels[0])
+    if pad is None:
+        pad = operator_pad(corner_x, corner_y, shape_in, kernels[0])
     padded = (shape_in[0] + 2 * pad, shape_in[1] + 2 * pad)
     overlap = overlap_matrix(corner_x + pad, corner_y + pad, padded)
     # a pixel's own area, not its share of the padded grid: what lies beyond is sky, not nothing

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from specphoto.spatial.edges import Sky
     from specphoto.spatial.varying import VaryingOperator
 
-__all__ = ["NODE_FIELDS", "PLANE_FIELDS", "match_node", "match_planes"]
+__all__ = ["NODE_FIELDS", "PLANE_FIELDS", "match_node", "match_planes", "usual_noise"]
 
 #: Layers of :func:`match_node`'s result.
 NODE_FIELDS = ("ratio", "coverage", "edge_factor", "edge_extrapolation", "edge_bias")
@@ -66,11 +66,7 @@ def match_node(
     numpy.ndarray
         ``(5, n_y_out, n_x_out)``, layers :data:`NODE_FIELDS`.
     """
-    n_good = good.sum(axis=0)
-    # channels in which nothing is good (a dead stretch) do not vote
-    usual = (n_good > 0) & (2 * n_good >= good.any(axis=(1, 2)).sum())
-    mean_var = np.where(good, variance, 0.0).sum(axis=0) / np.maximum(n_good, 1)
-    sigma = np.sqrt(mean_var)
+    usual, sigma = usual_noise(variance, good)
     ratio = variance_ratio(operator.at(wave), usual, sigma, stencil)
     here, inside = np.array([wave]), np.flatnonzero(usual)
     weight = operator.transmit(here, np.ones((1, inside.size), dtype=np.float32), inside)
@@ -81,6 +77,20 @@ def match_node(
     factor, extrapolation, bias = _edge_terms(operator, usual, coverage, here, sky, band_wave)
     layers = np.stack([ratio, coverage[0], factor, extrapolation, bias]).astype(np.float32)
     return operator.common.scatter(layers)
+
+
+def usual_noise(
+    variance: NDArray[np.float32], good: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Good spaxels of a few neighbouring channels and their 1-sigma error, ``(n_y, n_x)`` each.
+
+    A spaxel counts as good if it is in at least half of the channels that hold any.
+    """
+    n_good = good.sum(axis=0)
+    # channels in which nothing is good (a dead stretch) do not vote
+    usual = (n_good > 0) & (2 * n_good >= good.any(axis=(1, 2)).sum())
+    mean_var = np.where(good, variance, 0.0).sum(axis=0) / np.maximum(n_good, 1)
+    return usual, np.sqrt(mean_var)
 
 
 def _edge_terms(

@@ -153,14 +153,15 @@ def build_varying(
     kernels: Sequence[NDArray[np.float64]],
     *,
     min_coverage: float = 0.0,
+    pad: int | None = None,
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> VaryingOperator:
     """Build the operators of all nodes over the same rows.
 
     Parameters
     ----------
-    corner_x, corner_y, shape_in, min_coverage
-        As for :func:`~specphoto.spatial.operator.build_operator`.
+    corner_x, corner_y, shape_in, min_coverage, pad
+        As for :func:`~specphoto.spatial.operator.build_operators`.
     wave
         Wavelengths of the nodes in Angstrom, ``(n_node,)``.
     kernels
@@ -173,7 +174,7 @@ def build_varying(
     VaryingOperator
     """
     x, y = corner_x + shift[0], corner_y + shift[1]
-    nodes = build_operators(x, y, shape_in, kernels, min_coverage=min_coverage)
+    nodes = build_operators(x, y, shape_in, kernels, min_coverage=min_coverage, pad=pad)
     return VaryingOperator(np.asarray(wave, dtype=float), nodes)
 
 
