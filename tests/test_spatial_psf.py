@@ -107,10 +107,26 @@ def test_psf_from_image__does_not_change_the_image():
     assert psf.fwhm == pytest.approx(3.0, rel=0.01)
 
 
-@pytest.mark.parametrize("image", [np.ones(5), np.full((5, 5), np.nan), -np.ones((5, 5))])
-def test_psf_from_image__refuses_what_is_no_star(image):
-    with pytest.raises(InputError, match=r"PSF image: expected a finite 2-D image"):
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.ones(5), r"PSF image: expected a finite 2-D image of a point source"),
+        (np.full((9, 9), np.nan), r"found shape \(9, 9\) with 81 pixels that are not finite"),
+        (np.zeros((9, 9)), r"PSF image: expected light.*found a sum of 0"),
+        (-np.ones((9, 9)), r"PSF image: expected light"),
+        (star((41, 41), 5.0, (9.0, 0.0)), r"within 10% of the side .* \+9.0 \(x\) and .0.0 \(y\)"),
+        (star((9, 9), 6.0, (0.0, 0.0)), r"expected a frame of at least 2 FWHM, found 9 x 9 pixels"),
+    ],
+)
+def test_psf_from_image__refuses_what_is_no_star(image, message):
+    with pytest.raises(InputError, match=message):
         PSF.from_image(image, 0.5)
+
+
+@pytest.mark.parametrize("scale", [None, 0.0, -0.5, np.nan])
+def test_psf_from_image__needs_the_pixel_scale(scale):
+    with pytest.raises(InputError, match=r"star.fits: expected a known pixel scale in arcsec"):
+        PSF.from_image(star((31, 31), 6.0, (0.0, 0.0)), scale, name="star.fits")
 
 
 def test_psf_from_attrs__interpolates_in_wavelength():

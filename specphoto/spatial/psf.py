@@ -7,27 +7,38 @@ matching kernel ``K`` on the cube's own pixel grid turns the cube's PSF into the
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import yaml
 from photutils.psf_matching import make_wiener_kernel
-from scipy import ndimage, optimize
+from scipy import optimize
 
 from specphoto.errors import InputError
+from specphoto.spatial.psf_image import measure_star, resample
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
+    from typing import TypeAlias
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
+
+    PSFOption: TypeAlias = "PSF | float | str | Mapping[str, Any]"
 
 __all__ = [
     "PSF",
+    "broadest",
     "gaussian_kernel",
     "known_psf",
     "matching_kernel",
     "moffat_image",
     "psf_attrs",
+    "psf_nodes",
 ]
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
@@ -54,7 +65,9 @@ class PSF:
     beta
         Moffat exponent, ``I = (1 + (r / alpha)^2)^-beta``.
     image, scale
-        Image of a point source, ``(n_y, n_x)``, and its pixel side in arcsec.
+        Image of a point source, ``(n_y, n_x)``, sum 1, and its pixel side in arcsec.
+    centre
+        Of the star in the image, ``(y, x)`` in pixels, 0-based; by default the middle.
     """
 
     model: Literal["gaussian", "moffat", "image"]
@@ -62,6 +75,7 @@ class PSF:
     beta: float | None = None
     image: NDArray[np.float64] | None = None
     scale: float | None = None
+    centre: tuple[float, float] | None = None
 
     @classmethod
     def from_attrs(cls, attrs: Mapping[str, Any], wave: float) -> PSF:
@@ -75,32 +89,202 @@ class PSF:
         return cls("gaussian", fwhm)
 
     @classmethod
-    def from_image(cls, image: NDArray[np.float64], scale: float) -> PSF:
-        """PSF from an image of a point source; its FWHM is that of a Gaussian of the same peak.
+    def from_image(
+        cls, image: ArrayLike, scale: float, *, sky: float | None = None, name: str = "PSF image"
+    ) -> PSF:
+        """PSF from an image of a point source, in the orientation of the data it is used on.
 
-        The image is normalised to sum 1 and recentred on its centroid; it is not changed in place.
+        The level of the sky is taken off, the image is normalised to sum 1 and its core becomes the
+        centre (:func:`~specphoto.spatial.psf_image.measure_star`); it is not changed in place.
+
+        Parameters
+        ----------
+        image
+            ``(n_y, n_x)``, the pixel in it, as an image of a star has; some 6 FWHM wide or more.
+        scale
+            Side of its pixels in arcsec.
+        sky
+            Level of the sky in the image's unit; by default the median of the outermost pixels. It
+            matters: 26% of the light of the empirical PSF of 2MASS Ks is such a level.
+        name
+            What the messages call it, such as a file.
+
+        Raises
+        ------
+        InputError
+            If it is not finite, holds no light, has its star off the middle by more than a tenth of
+            the side or cut off, or if the pixel scale is unknown.
         """
-        norm = np.array(image, dtype=float)
-        if norm.ndim != 2 or not np.all(np.isfinite(norm)) or norm.sum() <= 0:
+        if scale is None or not np.isfinite(scale) or scale <= 0:
             raise InputError(
-                "PSF image", expected="a finite 2-D image with a positive sum",
-                found=f"shape {norm.shape} and sum {norm.sum():g}",
-                remedy="mask or trim the image first",
+                name, expected="a known pixel scale in arcsec", found=f"{scale}",
+                remedy="give the side of the PSF image's pixels (scale)",
             )  # fmt: skip
-        norm /= norm.sum()
-        fwhm = scale * FWHM_PER_SIGMA / np.sqrt(2.0 * np.pi * norm.max())
-        return cls("image", float(fwhm), None, norm, scale)
+        star = measure_star(image, sky=sky, name=name)
+        return cls("image", star.fwhm * scale, None, star.image, float(scale), star.centre)
+
+    @classmethod
+    def named(cls, band: str) -> PSF:
+        """PSF of a survey's band, such as 'wise_w2': the table ``data/psf.yaml`` and its sources.
+
+        Raises
+        ------
+        InputError
+            If the table has no such band; the message names those nearest.
+
+        Examples
+        --------
+        >>> PSF.named("wise_w2").fwhm
+        6.37
+        """
+        table = _table()
+        if band not in table:
+            near = difflib.get_close_matches(str(band), table, n=3, cutoff=0.5)
+            nearest = f"; the nearest known are {', '.join(near)}" if near else ""
+            raise InputError(
+                f"PSF of {band!r}", expected=f"one of {len(table)} bands with a known PSF",
+                found=f"none of that name{nearest}", remedy="give its FWHM in arcsec, or an image",
+            )  # fmt: skip
+        return table[band]
+
+    @property
+    def area(self) -> float:
+        """Noise-equivalent area in arcsec^2, the inverse of the integral of the PSF squared.
+
+        By it PSFs are ordered: unlike the FWHM it counts the wings.
+        """
+        if self.image is not None and self.scale is not None:
+            return self.scale**2 / float((self.image**2).sum())
+        if self.model == "moffat" and self.beta is not None:
+            alpha = self.fwhm / (2.0 * np.sqrt(2.0 ** (1.0 / self.beta) - 1.0))
+            return float(np.pi * alpha**2 * (2.0 * self.beta - 1.0) / (self.beta - 1.0) ** 2)
+        return float(4.0 * np.pi * (self.fwhm / FWHM_PER_SIGMA) ** 2)
 
     def sample(self, scale: float, size: int) -> NDArray[np.float64]:
-        """Image of the PSF, ``(size, size)`` pixels of ``scale`` arcsec, centred, sum 1."""
+        """Image of the PSF, ``(size, size)`` pixels of ``scale`` arcsec, centred, sum 1.
+
+        Values at pixel centres: models and images have the pixel of their data in them already,
+        because widths are measured on stars. It is not integrated over pixels again.
+        """
         if self.image is not None and self.scale is not None:
-            return _resample(self.image, self.scale / scale, size)
+            middle = self.centre or ((self.image.shape[0] - 1) / 2, (self.image.shape[1] - 1) / 2)
+            image = resample(self.image, middle, self.scale / scale, size)
+            return np.asarray(image / image.sum())
         if self.model == "moffat" and self.beta is not None:
             return moffat_image(self.fwhm / scale, self.beta, size)
         axis = np.arange(size) - (size - 1) // 2
         profile = np.exp(-0.5 * (axis * FWHM_PER_SIGMA * scale / self.fwhm) ** 2)
         image = np.outer(profile, profile)
         return np.asarray(image / image.sum())
+
+
+@cache
+def _table() -> Mapping[str, PSF]:
+    """PSF of every band in ``data/psf.yaml``."""
+    text = files("specphoto").joinpath("data", "psf.yaml").read_text("utf-8")
+    table = {}
+    for group in yaml.safe_load(text):
+        for band, value in group["psf"].items():
+            fwhm, beta = value if isinstance(value, list) else (value, None)
+            table[band] = PSF(group["model"], float(fwhm), beta)
+    return table
+
+
+def psf_nodes(
+    option: PSFOption | Sequence[tuple[float, PSFOption]] | None, stated: Any, name: str
+) -> tuple[NDArray[np.float64], tuple[PSF, ...]]:
+    """PSF at the wavelengths where it is known; one if it does not vary.
+
+    Parameters
+    ----------
+    option
+        A :class:`PSF`, a FWHM in arcsec (of a Gaussian), a band's name (:meth:`PSF.named`), a
+        ``psf`` attribute (see :mod:`specphoto.cube`), or a sequence of (wavelength in Angstrom, any
+        of the first three); None takes what is stated.
+    stated
+        What the file says: any of these.
+    name
+        Of the data, for the message.
+
+    Returns
+    -------
+    wave
+        In Angstrom, increasing, ``(n_node,)``; 0 where there is only one.
+    psfs
+        The PSFs there.
+
+    Raises
+    ------
+    InputError
+        If neither says what the PSF is, or a value is no PSF.
+
+    Examples
+    --------
+    >>> wave, psfs = psf_nodes([(9000.0, 2.4), (5000.0, 2.6)], None, "cube")
+    >>> wave, [psf.fwhm for psf in psfs]
+    (array([5000., 9000.]), [2.6, 2.4])
+    """
+    given = stated if option is None else option
+    if isinstance(given, Mapping):
+        nodes = [float(w) for w in given.get("wave") or [0.0]]
+        pairs = [(wave, PSF.from_attrs(given, wave)) for wave in nodes]
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        pairs = _pairs(given, name)
+    else:
+        pairs = [(0.0, _psf(given, name))]
+    pairs.sort(key=lambda pair: pair[0])
+    wave, psfs = np.array([w for w, _ in pairs]), tuple(psf for _, psf in pairs)
+    if not psfs or np.any(np.diff(wave) <= 0) or not np.all(np.isfinite(wave)):
+        raise InputError(
+            f"{name}: PSF", expected="one PSF at each of some wavelengths in Angstrom",
+            found=", ".join(f"{w:g}" for w in wave) or "no wavelength",
+            remedy="give pairs (wavelength, PSF or FWHM), each wavelength once",
+        )  # fmt: skip
+    if all(psf is psfs[0] or _same_model(psf, psfs[0]) for psf in psfs):
+        return np.zeros(1), psfs[:1]
+    return wave, psfs
+
+
+def _pairs(given: Sequence[Any], name: str) -> list[tuple[float, PSF]]:
+    try:
+        pairs = [(float(wave), value) for wave, value in given]
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name}: PSF", expected="pairs (wavelength in Angstrom, PSF or FWHM in arcsec)",
+            found=f"{given!r:.80}", remedy="give one PSF, or pairs",
+        ) from error  # fmt: skip
+    return [(wave, _psf(value, name)) for wave, value in pairs]
+
+
+def _psf(given: Any, name: str) -> PSF:
+    """One PSF of a PSF, a name or a FWHM."""
+    if isinstance(given, PSF):
+        return given
+    if isinstance(given, str):
+        return PSF.named(given)
+    if not isinstance(given, int | float | np.number) or not np.isfinite(given) or given <= 0:
+        raise InputError(
+            f"{name}: PSF", expected="a FWHM in arcsec in the header or as an option",
+            found=f"{given}", remedy="give source_psf (cube) or target_psf (images)",
+        )  # fmt: skip
+    return PSF("gaussian", float(given))
+
+
+def _same_model(one: PSF, other: PSF) -> bool:
+    """Whether two models have equal parameters; images never have."""
+    known = one.image is None and other.image is None
+    return known and (one.model, one.fwhm, one.beta) == (other.model, other.fwhm, other.beta)
+
+
+def broadest(psfs: Iterable[PSF]) -> PSF:
+    """Find the PSF of the largest noise-equivalent area: the one that the others are matched to.
+
+    Examples
+    --------
+    >>> broadest([PSF("gaussian", 2.5), PSF("moffat", 2.4, 2.5)]).model
+    'moffat'
+    """
+    return max(psfs, key=lambda psf: psf.area)
 
 
 def known_psf(option: PSF | float | None, stated: Any, wave: float, name: str) -> PSF:
@@ -239,15 +423,3 @@ def _fourier_kernel(source: PSF, target: PSF, scale: float) -> NDArray[np.float6
     cut = slice(middle - reach, middle + reach + 1)
     trimmed = kernel[cut, cut]
     return np.asarray(trimmed / trimmed.sum())
-
-
-def _resample(image: NDArray[np.float64], zoom: float, size: int) -> NDArray[np.float64]:
-    """Image sampled at pixels ``1 / zoom`` times as large, centroid on the middle pixel, sum 1.
-
-    An image of a star is the PSF with its pixel in it, so it is sampled, not averaged again.
-    """
-    centre = ndimage.center_of_mass(np.clip(image, 0.0, None))
-    axis = (np.arange(size) - (size - 1) // 2) / zoom
-    y, x = np.meshgrid(centre[0] + axis, centre[1] + axis, indexing="ij")
-    out = ndimage.map_coordinates(image, [y, x], order=3, mode="constant")
-    return np.asarray(out / out.sum())
