@@ -33,7 +33,8 @@ from specphoto.io.library import default_library
 from specphoto.photometry.filters import load_filters
 from specphoto.pipeline import match
 from specphoto.simulate import DEFAULT_BANDS, simulate_galaxy
-from specphoto.spatial.psf import PSF, matching_kernel
+from specphoto.spatial.kernel import matching_kernel
+from specphoto.spatial.psf import PSF
 from specphoto.spectral.reference import summarise
 from specphoto.spectral.sedfit import fit_sed, photometric_sigma
 

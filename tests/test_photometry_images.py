@@ -13,7 +13,8 @@ from specphoto.photometry import images as kernels
 from specphoto.photometry import match
 from specphoto.photometry.match import to_psf
 from specphoto.spatial.covariance import correlation_stencil
-from specphoto.spatial.psf import PSF, gaussian_kernel, matching_kernel
+from specphoto.spatial.kernel import gaussian_kernel, matching_kernel
+from specphoto.spatial.psf import PSF
 
 SHAPE = (48, 44)
 WCS = tan_wcs(SHAPE, 1.0)

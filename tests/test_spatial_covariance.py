@@ -10,9 +10,10 @@ from spatial_cases import cube, tan_wcs
 
 from specphoto.cube import Grid
 from specphoto.spatial.covariance import correlation_stencil, variance_ratio
+from specphoto.spatial.kernel import matching_kernel
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.operator import build_operator
-from specphoto.spatial.psf import PSF, matching_kernel
+from specphoto.spatial.psf import PSF
 
 SCALE, CUTOFF = 1.92, 6.4  # MaNGA, spaxels
 MANGA = {"model": "gaussian", "scale": SCALE, "cutoff": CUTOFF}

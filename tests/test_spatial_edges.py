@@ -12,10 +12,11 @@ from spatial_cases import cube, hexagon, images, tan_wcs
 
 from specphoto.spatial.edges import compensation, sky_from_images
 from specphoto.spatial.geometry import PixelFrame, corners_on, positions_on
+from specphoto.spatial.kernel import gaussian_kernel, matching_kernel
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.operator import apply, build_operator, full_light
 from specphoto.spatial.overlap import overlap_matrix
-from specphoto.spatial.psf import PSF, gaussian_kernel, matching_kernel
+from specphoto.spatial.psf import PSF
 from specphoto.spatial.varying import VaryingOperator
 
 SHAPE, SHAPE_OUT = (74, 74), (41, 41)

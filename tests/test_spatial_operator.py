@@ -11,8 +11,9 @@ from spatial_cases import gaussian_sky, offsets, tan_wcs
 
 from specphoto.spatial import operator as module
 from specphoto.spatial.geometry import PixelFrame, corners_on
+from specphoto.spatial.kernel import gaussian_kernel, matching_kernel
 from specphoto.spatial.operator import apply, build_operator, full_light
-from specphoto.spatial.psf import PSF, gaussian_kernel, matching_kernel
+from specphoto.spatial.psf import PSF
 
 SHAPE = (44, 40)
 KERNEL = matching_kernel(PSF("gaussian", 2.54), PSF("gaussian", 5.0), 0.5)

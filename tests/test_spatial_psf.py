@@ -7,7 +7,8 @@ import pytest
 from scipy import signal
 
 from specphoto.errors import InputError
-from specphoto.spatial.psf import PSF, gaussian_kernel, matching_kernel, moffat_image
+from specphoto.spatial.kernel import gaussian_kernel, matching_kernel
+from specphoto.spatial.psf import PSF, moffat_image
 
 SIGMA = 1.0 / np.sqrt(8.0 * np.log(2.0))
 

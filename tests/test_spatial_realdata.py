@@ -19,8 +19,9 @@ from test_spatial_overlap import area, clip_polygon
 import specphoto
 from specphoto.cube import Grid, celestial_wcs
 from specphoto.io.grid import grid_from_image
+from specphoto.spatial.kernel import matching_kernel
 from specphoto.spatial.match import match_spatial
-from specphoto.spatial.psf import PSF, matching_kernel
+from specphoto.spatial.psf import PSF
 
 pytestmark = pytest.mark.realdata
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from specphoto.spatial.kernel import gaussian_kernel
 from specphoto.spatial.operator import apply, build_operator
-from specphoto.spatial.psf import gaussian_kernel
 from specphoto.spatial.varying import (
     VaryingOperator,
     apply_varying,

@@ -13,8 +13,9 @@ from specphoto.errors import InputError
 from specphoto.photometry.extinction import transmission
 from specphoto.spatial import compat as kernels
 from specphoto.spatial.geometry import PixelFrame, corners_on
+from specphoto.spatial.kernel import matching_kernel
 from specphoto.spatial.overlap import overlap_matrix
-from specphoto.spatial.psf import PSF, matching_kernel
+from specphoto.spatial.psf import PSF
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,8 @@ from specphoto.cube import add_provenance, annotate, celestial_wcs, identify, pi
 from specphoto.errors import InputError
 from specphoto.photometry import images as kernels
 from specphoto.spatial.covariance import stencil_of
-from specphoto.spatial.psf import PSF, known_psf, matching_kernel, psf_attrs
+from specphoto.spatial.kernel import matching_kernel
+from specphoto.spatial.psf import PSF, known_psf, psf_attrs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

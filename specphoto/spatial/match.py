@@ -28,7 +28,8 @@ from specphoto.photometry.galactic import LAW, band_factors, channel_factors, co
 from specphoto.spatial import edges, plane
 from specphoto.spatial.covariance import stencil_of
 from specphoto.spatial.geometry import PixelFrame, geometry_of
-from specphoto.spatial.psf import PSF, known_psf, matching_kernel, psf_attrs
+from specphoto.spatial.kernel import matching_kernel
+from specphoto.spatial.psf import PSF, known_psf, psf_attrs
 from specphoto.spatial.varying import build_varying
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
-"""Point-spread functions and the kernels that match one to another.
+"""Point-spread functions: circular models (Gaussian or Moffat) by their FWHM, or images of a star.
 
-A PSF is a circular model (Gaussian or Moffat) given by its FWHM, or an image of a star. The
-matching kernel ``K`` on the cube's own pixel grid turns the cube's PSF into the target's,
-``PSF_in * K = PSF_out``; it has odd sides, is centred on its middle pixel and sums to 1.
+A width is that of a star in the data, the pixel included. The kernels that bring one PSF to another
+are in :mod:`specphoto.spatial.kernel`.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
-from photutils.psf_matching import make_wiener_kernel
-from scipy import optimize
 
 from specphoto.errors import InputError
 from specphoto.spatial.psf_image import measure_star, resample
@@ -33,23 +30,13 @@ if TYPE_CHECKING:
 __all__ = [
     "PSF",
     "broadest",
-    "gaussian_kernel",
     "known_psf",
-    "matching_kernel",
     "moffat_image",
     "psf_attrs",
     "psf_nodes",
 ]
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
-
-# Two PSFs whose FWHM differ by less than this share are the same PSF: the kernel is a delta.
-_SAME = 0.005
-# Wings beyond this many sigma (6e-5 of a 2-D Gaussian) are cut and the kernel renormalised.
-_REACH = 4.4
-# A kernel made in Fourier space is cut to the square that holds all but this share of it: a
-# Moffat's wings are long, and renormalising them away would make the target too sharp.
-_WINGS = 3e-4
 
 
 @dataclass(frozen=True)
@@ -328,98 +315,9 @@ def psf_attrs(psf: Any) -> dict[str, Any] | None:
     return {"model": model, "wave": [], "fwhm": [psf.fwhm], "beta": beta}
 
 
-def matching_kernel(source: PSF, target: PSF, scale: float) -> NDArray[np.float64]:
-    r"""Kernel that brings the source PSF to the target PSF on a grid of ``scale`` arcsec.
-
-    Two Gaussians give a Gaussian, :math:`\sigma_K^2 = \sigma_t^2 - \sigma_s^2`. Any other pair
-    is matched in Fourier space with a Wiener-regularised ratio (photutils), the Laplacian
-    penalty of pypher (Boucaud et al. 2016, A&A 596, A63) holding down the frequencies that the
-    source does not contain.
-
-    Parameters
-    ----------
-    source, target
-        PSF of the cube and PSF wanted.
-    scale
-        Pixel side of the cube in arcsec.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n, n)``, *n* odd, sum 1.
-
-    Raises
-    ------
-    InputError
-        If the target is sharper than the source: that would be a deconvolution.
-
-    Examples
-    --------
-    >>> K = matching_kernel(PSF("gaussian", 3.0), PSF("gaussian", 5.0), 0.5)
-    >>> K.shape[0] % 2, round(float(K.sum()), 12)
-    (1, 1.0)
-    """
-    if target.fwhm < source.fwhm * (1.0 - _SAME):
-        raise InputError(
-            "PSF match",
-            expected=f"a target PSF no sharper than the cube's {source.fwhm:.3g} arcsec",
-            found=f"{target.fwhm:.3g} arcsec",
-            remedy="convolve the images to the cube's PSF, or give a broader target PSF: "
-            "a cube is never deconvolved",
-        )  # fmt: skip
-    if target.fwhm < source.fwhm * (1.0 + _SAME):
-        return np.ones((1, 1))
-    if source.model == target.model == "gaussian":
-        sigma = np.sqrt(target.fwhm**2 - source.fwhm**2) / FWHM_PER_SIGMA / scale
-        return gaussian_kernel(sigma)
-    return _fourier_kernel(source, target, scale)
-
-
-def gaussian_kernel(sigma: float) -> NDArray[np.float64]:
-    """Sampled Gaussian whose second moment on the grid is exactly ``sigma**2`` per axis (pixels).
-
-    A Gaussian sampled at pixel centres is narrower than its formula once it is undersampled;
-    the width of the formula is solved for so that variances of PSFs still add.
-    """
-    reach = max(1, int(np.ceil(_REACH * sigma)))
-    axis = np.arange(-reach, reach + 1)
-
-    def excess(width: float) -> float:
-        return float(_moment(axis, width) - sigma**2)
-
-    upper = max(4.0 * sigma, 1.0)
-    width = sigma
-    if sigma < 1.0 or excess(upper) > 0:
-        width = float(optimize.brentq(excess, 1e-2, upper)) if excess(upper) > 0 else sigma
-    profile = np.exp(-0.5 * (axis / width) ** 2)
-    profile /= profile.sum()
-    return np.outer(profile, profile)
-
-
-def _moment(axis: NDArray[np.int_], width: float) -> float:
-    profile = np.exp(-0.5 * (axis / width) ** 2)
-    return float((profile * axis**2).sum() / profile.sum())
-
-
 def moffat_image(fwhm: float, beta: float, size: int) -> NDArray[np.float64]:
     """Moffat profile, FWHM in pixels, on ``(size, size)`` pixels, centred, sum 1."""
     axis = np.arange(size) - (size - 1) // 2
     alpha = fwhm / (2.0 * np.sqrt(2.0 ** (1.0 / beta) - 1.0))
     image = (1.0 + (axis[:, None] ** 2 + axis[None, :] ** 2) / alpha**2) ** -beta
     return np.asarray(image / image.sum())
-
-
-def _fourier_kernel(source: PSF, target: PSF, scale: float) -> NDArray[np.float64]:
-    """Wiener-regularised kernel, trimmed to the radius that holds its wings."""
-    size = 2 * int(np.ceil(4.0 * target.fwhm / scale)) + 1
-    kernel = make_wiener_kernel(
-        source.sample(scale, size), target.sample(scale, size), penalty="laplacian"
-    )
-    middle = size // 2
-    axis = np.abs(np.arange(size) - middle)
-    ring = np.maximum(axis[:, None], axis[None, :])
-    held = np.cumsum(np.bincount(ring.ravel(), weights=np.abs(kernel).ravel()))
-    reach = int(np.searchsorted(held, (1.0 - _WINGS) * held[-1]))
-    cut = slice(middle - reach, middle + reach + 1)
-    trimmed = kernel[cut, cut]
-    return np.asarray(trimmed / trimmed.sum())
