@@ -93,3 +93,14 @@ def test_open_ifs__no_celestial_wcs(tmp_path: Path) -> None:
     path = califa(tmp_path / "a.fits", CTYPE1="LINEAR", CTYPE2="LINEAR")
     with pytest.raises(InputError, match=r"a\.fits: expected a celestial WCS"):
         open_ifs(path)
+
+
+def test_open_ifs__which_flags_are_fatal(tmp_path: Path) -> None:
+    path = califa(tmp_path / "a.fits")
+    with fits.open(path, mode="update") as file:
+        file["BADPIX"].data[5, 1, 1] = 2  # a value that the survey has no name for
+    for option, bad in ((None, [2, 3, 4, 5]), (["BAD"], [2, 3, 4]), ([1], [2, 4, 5]), ([], [2, 4])):
+        mask = open_ifs(path, mask_bits=option)["spec_mask"]
+        assert np.flatnonzero(mask[:, 1, 1]).tolist() == bad
+    with pytest.raises(InputError, match=r"mask_bits: expected bits of BADPIX.* BAD \(0\)"):
+        open_ifs(path, mask_bits=["FORESTAR"])

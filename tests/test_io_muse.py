@@ -124,3 +124,29 @@ def test_open_ifs__real_minicube(realdata: Path) -> None:
     sky = celestial_wcs(ds).pixel_to_world_values(23.827710087038, 17.598827759223)
     assert sky == pytest.approx([63.355417, 10.46556])
     json.dumps(ds.attrs, allow_nan=False)
+
+
+def test_open_ifs__which_flags_are_fatal(tmp_path: Path) -> None:
+    path = muse(tmp_path / "a.fits")
+    flags = np.zeros(SHAPE, np.int32)
+    flags[4, 1, 1], flags[5, 1, 1], flags[6, 1, 1] = 1 << 5, -(1 << 31), 1 << 1
+    with fits.open(path) as file:
+        file["DQ"] = fits.ImageHDU(flags, name="DQ")
+        file.writeto(tmp_path / "b.fits")
+    for option, bad in (
+        (None, [1, 2, 3, 4, 5, 6]), (["COSMICRAY", "OUTSDRANGE"], [1, 2, 3, 4, 5]),
+        ([31], [1, 2, 3, 5]), ([], [1, 2, 3]),
+    ):  # fmt: skip
+        mask = open_ifs(tmp_path / "b.fits", mask_bits=option)["spec_mask"]
+        assert np.flatnonzero(mask[:, 1, 1]).tolist() == bad
+    with pytest.raises(InputError, match=r"mask_bits: expected bits of DQ.* MISSDATA \(30\)"):
+        open_ifs(path, mask_bits=["BADPIX"])
+
+
+def test_open_ifs__mask_bits_without_flags(tmp_path: Path) -> None:
+    with fits.open(muse(tmp_path / "a.fits")) as file:
+        del file["DQ"]
+        file.writeto(tmp_path / "b.fits")
+    ds = open_ifs(tmp_path / "b.fits", mask_bits=["COSMICRAY"])
+    assert "no DQ: mask_bits changes nothing" in ds.attrs["provenance"][0]["assumed"]
+    assert "foreground" not in ds

@@ -13,7 +13,7 @@ from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import xarray as xr
     from astropy.io import fits
@@ -42,6 +42,7 @@ class CalifaReader:
         chunks: Chunks = "auto",
         redshift: float | None = None,
         psf_fwhm: float | None = None,
+        mask_bits: Sequence[str | int] | None = None,
     ) -> xr.Dataset:
         """Open a cube lazily; options as in :func:`specphoto.io.open_ifs`."""
         file = open_fits(path)
@@ -59,7 +60,9 @@ class CalifaReader:
         if psf_fwhm is None:
             survey.assume(file.path, assumed, f"PSF of {psf['fwhm']} arcsec ({psf['model']})")
         lsf = np.full(wave.shape, fwhm * survey.SIGMA_PER_FWHM, np.float32)
-        ds = _cube(file, wave, lsf, plane_chunks(file["PRIMARY"].shape, chunks), facts)
+        chunk = plane_chunks(file["PRIMARY"].shape, chunks)
+        fatal = survey.fatal_bits(facts["mask"], mask_bits)
+        ds = _cube(file, wave, lsf, chunk, facts, fatal)
         ds = annotate(
             ds,
             kind="ifs",
@@ -98,11 +101,13 @@ def _cube(
     lsf: NDArray[np.float32],
     chunks: tuple[Any, ...],
     facts: Mapping[str, Any],
+    fatal: int,
 ) -> xr.Dataset:
     scale = np.float32(survey.flux_scale(file["PRIMARY"].header, facts["flux_unit"]))
     flux = file.dask("PRIMARY", chunks)
     error = file.dask("ERROR", chunks)
-    bad = file.dask("BADPIX", chunks, dtype=np.int32) != 0
+    bits = file.dask("BADPIX", chunks, dtype=np.uint32)
+    bad = survey.lazily(survey.flagged, bits, fatal=fatal, dtype=bool)
     if "FIBCOVER" in file and file["FIBCOVER"].shape == file["PRIMARY"].shape:
         bad = bad | (file.dask("FIBCOVER", chunks, dtype=np.int32) == 0)
     limit = facts["bad_error"]

@@ -6,6 +6,7 @@ A :class:`FitsArray` is a few numbers and a path. It crosses to any worker, whic
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Chunks", "FitsArray", "FitsFile", "Hdu", "headers", "open_fits", "plane_chunks"]
+__all__ = [
+    "Chunks",
+    "FitsArray",
+    "FitsFile",
+    "FitsTable",
+    "Hdu",
+    "headers",
+    "open_fits",
+    "plane_chunks",
+]
 
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+# columns of a binary table: dtype of one element by its letter, of those that are no numbers too
+_COLUMN = {
+    "L": "V1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8",
+    "A": "V1", "C": "V8", "M": "V16", "P": "V8", "Q": "V16",
+}  # fmt: skip
 
 Chunks = int | str | dict[str, Any]
 
@@ -82,6 +97,38 @@ class FitsArray:
             raise ValueError(msg)
         value = self[...]
         return value if dtype is None else value.astype(dtype)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (type(self).__name__, *asdict(self).values())
+
+
+@dataclass(frozen=True)
+class FitsTable:
+    """Columns of numbers of one binary table, read when they are asked for.
+
+    ``fields`` are name, dtype as stored, place in the row (bytes), and what the numbers are
+    multiplied with and added to (TSCAL, TZERO).
+    """
+
+    source: Source
+    offset: int
+    row_bytes: int
+    n_row: int
+    fields: tuple[tuple[str, str, int, float, float], ...]
+
+    def columns(self, *names: str) -> list[NDArray[np.float64]]:
+        """Columns ``(n_row,)`` by name, all in one go, as float64."""
+        known = {field[0]: field[1:] for field in self.fields}
+        with self.source.open() as stream:
+            rows = np.memmap(
+                stream, dtype="u1", mode="r", offset=self.offset,
+                shape=(self.n_row, self.row_bytes),
+            )  # fmt: skip
+            found = []
+            for stored, start, scale, zero in (known[name] for name in names):
+                cells = np.ascontiguousarray(rows[:, start : start + np.dtype(stored).itemsize])
+                found.append(cells.view(stored)[:, 0].astype(np.float64) * scale + zero)
+        return found
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (type(self).__name__, *asdict(self).values())
@@ -201,6 +248,28 @@ class FitsFile:
         )
         return lazy
 
+    def table(self, name: str, *columns: str) -> FitsTable:
+        """Columns of a binary table that each hold one number per row; nothing is read.
+
+        Raises
+        ------
+        InputError
+            If it is no binary table, or lacks one of them.
+        """
+        hdu = self[name]
+        fields = _fields(hdu.header)
+        lacking = [column for column in columns if column not in fields]
+        if lacking:
+            raise InputError(
+                f"{self.path}, {name}",
+                expected="a binary table with the columns " + ", ".join(columns),
+                found=f"no {', '.join(lacking)}", remedy="check that the file is whole",
+            )  # fmt: skip
+        return FitsTable(
+            self.source, hdu.offset, int(hdu.header["NAXIS1"]), int(hdu.header["NAXIS2"]),
+            tuple((column, *fields[column]) for column in columns),
+        )  # fmt: skip
+
     def values(self, name: str) -> NDArray[np.float64]:
         """Pixels of a small image HDU, now, in float64."""
         return self.array(name, dtype=np.float64)[...]
@@ -228,8 +297,9 @@ def open_fits(path: str | os.PathLike[str]) -> FitsFile:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _truncated(path, str(error)) from error
     for hdu in hdus:
-        size = abs(hdu.header["BITPIX"]) // 8 * int(np.prod(hdu.shape))
-        if hdu.shape and hdu.offset + size > end:
+        axes = _axes(hdu.header)
+        size = abs(hdu.header["BITPIX"]) // 8 * int(np.prod(axes))
+        if axes and hdu.offset + size > end:
             raise _truncated(path, f"{hdu.name} ends beyond the file's {end} bytes")
     return FitsFile(source, hdus)
 
@@ -256,6 +326,23 @@ def _scan(stream: Any) -> tuple[Hdu, ...]:
 
 def _axes(header: fits.Header) -> list[int]:
     return [int(header[f"NAXIS{k}"]) for k in range(1, int(header["NAXIS"]) + 1)]
+
+
+def _fields(header: fits.Header) -> dict[str, tuple[str, int, float, float]]:
+    """Columns of a binary table with one number per row; see :class:`FitsTable`."""
+    found, start = {}, 0
+    if header.get("XTENSION") != "BINTABLE":
+        return {}
+    for i in range(1, int(header.get("TFIELDS", 0)) + 1):
+        form = re.match(r"(\d*)([A-Z])", str(header[f"TFORM{i}"]).strip())
+        count, letter = (int(form[1] or 1), form[2]) if form else (0, "")
+        if letter in "EDBIJK" and count == 1:
+            scale, zero = float(header.get(f"TSCAL{i}", 1.0)), float(header.get(f"TZERO{i}", 0.0))
+            name = str(header.get(f"TTYPE{i}", "")).strip().upper()
+            found[name] = (_COLUMN[letter], start, scale, zero)
+        bits = letter == "X"
+        start += -(-count // 8) if bits else count * np.dtype(_COLUMN.get(letter, "V0")).itemsize
+    return found
 
 
 def _truncated(path: str | os.PathLike[str], why: str) -> InputError:

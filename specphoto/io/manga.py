@@ -10,6 +10,7 @@ import numpy as np
 
 from specphoto.cube import add_provenance, annotate
 from specphoto.io import survey
+from specphoto.io.correlation import spec_corr
 from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["READER", "MangaReader"]
+
+# share of its channels that makes a spaxel one of a foreground star
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class MangaReader:
         chunks: Chunks = "auto",
         redshift: float | None = None,
         psf_fwhm: float | None = None,
+        mask_bits: Sequence[str | int] | None = None,
     ) -> xr.Dataset:
         """Open a cube lazily; options as in :func:`specphoto.io.open_ifs`."""
         file = open_fits(path)
@@ -53,9 +58,13 @@ class MangaReader:
         wave = file.values("WAVE")
         headers = [file["PRIMARY"].header, file["FLUX"].header]
         assumed: list[str] = []
-        ds = _cube(file, wave, plane_chunks(shape, chunks), facts)
+        ds = _cube(file, wave, plane_chunks(shape, chunks), facts, mask_bits)
         if "RIMG" in file and file["RIMG"].shape == shape[1:]:
             ds["recon_image"] = (("y", "x"), file.values("RIMG").astype(np.float32))
+        ds = ds.assign(_psf_images(file, facts["psf"]["images"]))
+        reach = facts["correlation"]["cutoff"]
+        ds = ds.assign(spec_corr(file, facts["correlation_tables"], shape[1:], reach))
+        ds = ds.set_coords([name for name in ("lag_y", "lag_x") if name in ds])
         wcs = survey.celestial(file["FLUX"].header, f"{file.path}, FLUX")
         ds = annotate(
             ds,
@@ -75,25 +84,32 @@ class MangaReader:
 
 
 def _cube(
-    file: FitsFile, wave: NDArray[np.float64], chunks: tuple[Any, ...], facts: Mapping[str, Any]
+    file: FitsFile,
+    wave: NDArray[np.float64],
+    chunks: tuple[Any, ...],
+    facts: Mapping[str, Any],
+    mask_bits: Sequence[str | int] | None,
 ) -> xr.Dataset:
     scale = np.float32(survey.flux_scale(file["FLUX"].header, facts["flux_unit"]))
     flux = file.dask("FLUX", chunks)
     ivar = file.dask("IVAR", chunks)
-    bits = file.dask("MASK", chunks, dtype=np.int32)
-    fatal = sum(1 << bit for bit in facts["mask"]["fatal"].values())
+    bits = file.dask("MASK", chunks, dtype=np.uint32)
+    fatal = survey.fatal_bits(facts["mask"], mask_bits)
     mask = survey.lazily(_unusable, flux, ivar, bits, fatal=fatal, dtype=bool)
     var = survey.lazily(_variance, ivar, scale=scale, dtype=np.float32)
     if scale != 1:
         flux = flux * scale
-    return survey.cube_dataset(flux, var, mask, wave, _line_spread(file, wave, chunks, facts))
+    ds = survey.cube_dataset(flux, var, mask, wave, _line_spread(file, wave, chunks, facts))
+    star = survey.fatal_bits(facts["mask"], facts["mask"]["foreground"])
+    flagged = survey.lazily(survey.flagged, bits, fatal=star, dtype=bool)
+    return ds.assign(foreground=(("y", "x"), flagged.mean(axis=0) >= _HALF))
 
 
 def _unusable(
-    flux: NDArray[np.float32], ivar: NDArray[np.float32], bits: NDArray[np.int32], fatal: int
+    flux: NDArray[np.float32], ivar: NDArray[np.float32], bits: NDArray[np.uint32], fatal: int
 ) -> NDArray[np.bool_]:
     good = np.isfinite(flux) & np.isfinite(ivar) & (ivar > 0)
-    return np.asarray(~good | ((bits & fatal) != 0))
+    return ~good | survey.flagged(bits, fatal)
 
 
 def _variance(ivar: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
@@ -101,6 +117,22 @@ def _variance(ivar: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # a denormal inverse variance is as good as none
         np.divide(scale * scale, ivar, out=var, where=ivar > 0)
     return var
+
+
+def _psf_images(file: FitsFile, bands: Mapping[str, float]) -> dict[str, Any]:
+    """Images of a point source, as variable and coordinate; empty where the file has none."""
+    names = [name for name in bands if name in file and len(file[name].shape) == 2]
+    if not names:
+        return {}
+    file.require(*names, ndim=2)
+    about = {"units": "Angstrom", "long_name": "wavelength of the PSF image"}
+    return {
+        "psf_image": (
+            ("psf_wave", "psf_y", "psf_x"),
+            np.stack([file.values(name) for name in names]).astype(np.float32),
+        ),
+        "psf_wave": ("psf_wave", np.array([bands[name] for name in names]), about),
+    }
 
 
 def _line_spread(

@@ -46,6 +46,7 @@ class MuseReader:
         chunks: Chunks = "auto",
         redshift: float | None = None,
         psf_fwhm: float | None = None,
+        mask_bits: Sequence[str | int] | None = None,
     ) -> xr.Dataset:
         """Open a cube lazily; options as in :func:`specphoto.io.open_ifs`."""
         file = open_fits(path)
@@ -62,8 +63,11 @@ class MuseReader:
         survey.assume(file.path, assumed, "no correlation between spaxels")
         lsf = np.polyval(facts["lsf_fwhm"], vacuum_to_air(wave)) * survey.SIGMA_PER_FWHM
         chunk = plane_chunks(file["DATA"].shape, chunks)
+        fatal = survey.fatal_bits(facts["mask"], mask_bits)
+        if mask_bits is not None and "DQ" not in file:
+            survey.assume(file.path, assumed, "no DQ: mask_bits changes nothing")
         ds = annotate(
-            _cube(file, wave, lsf.astype(np.float32), chunk, facts),
+            _cube(file, wave, lsf.astype(np.float32), chunk, facts, fatal),
             kind="ifs",
             survey=self.name,
             name=survey.object_name(file.path, survey.card(headers, "OBJECT")),
@@ -85,6 +89,7 @@ def _cube(
     lsf: NDArray[np.float32],
     chunks: tuple[Any, ...],
     facts: Mapping[str, Any],
+    fatal: int,
 ) -> xr.Dataset:
     # the unit of STAT is the square of that of DATA, whatever its own card says
     scale = np.float32(survey.flux_scale(file["DATA"].header, facts["flux_unit"]))
@@ -93,7 +98,8 @@ def _cube(
     mask = survey.lazily(_unusable, flux, stat, dtype=bool)
     if "DQ" in file:
         file.require("DQ", shape=file["DATA"].shape)
-        mask = mask | (file.dask("DQ", chunks, dtype=np.int32) != 0)
+        bits = file.dask("DQ", chunks, dtype=np.uint32)
+        mask = mask | survey.lazily(survey.flagged, bits, fatal=fatal, dtype=bool)
     var = survey.lazily(_variance, stat, scale=scale, dtype=np.float32)
     return survey.cube_dataset(flux * scale, var, mask, wave, lsf)
 

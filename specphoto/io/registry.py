@@ -19,7 +19,7 @@ from specphoto.io.fitsfile import FitsFile, open_fits
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import xarray as xr
     from astropy.io import fits
@@ -49,6 +49,7 @@ class Reader(Protocol):
         chunks: Chunks,
         redshift: float | None,
         psf_fwhm: float | None,
+        mask_bits: Sequence[str | int] | None,
     ) -> xr.Dataset:
         """Open the file lazily; see :func:`open_ifs` for the dataset and the options."""
 
@@ -74,6 +75,7 @@ def open_ifs(
     chunks: Chunks = "auto",
     redshift: float | None = None,
     psf_fwhm: float | None = None,
+    mask_bits: Sequence[str | int] | None = None,
 ) -> xr.Dataset:
     """Open a survey's integral-field cube lazily.
 
@@ -94,13 +96,20 @@ def open_ifs(
         Redshift, where the header has none or a wrong one.
     psf_fwhm
         FWHM of the PSF in arcsec, in place of what the header or the survey says.
+    mask_bits
+        Names or numbers of the flags that make a voxel useless, in place of the survey's advice:
+        of MaNGA's DRP3PIXMASK (NOCOV, LOWCOV, DEADFIBER, FORESTAR, DONOTUSE, all of them
+        fatal), CALIFA's BADPIX or MUSE's DQ (any flag is fatal). An empty list leaves only the
+        voxels out that have no number or no error.
 
     Returns
     -------
     ds
         ``spec_flux`` (1e-17 erg s-1 cm-2 Angstrom-1 per spaxel), ``spec_var``, ``spec_mask`` on
-        (wave, y, x); ``spec_lsf``, ``recon_image`` where the file has them; vacuum ``wave``;
-        attributes as in :mod:`specphoto.cube`.
+        (wave, y, x); ``spec_lsf``, ``recon_image``, the noise correlation ``spec_corr`` and the
+        images of a point source ``psf_image`` where the file has them; ``foreground`` where the
+        survey flags stars in front of the galaxy; vacuum ``wave``; attributes as in
+        :mod:`specphoto.cube`.
 
     Raises
     ------
@@ -111,11 +120,13 @@ def open_ifs(
     _check_options(redshift, psf_fwhm)
     file = open_fits(path)
     reader = _choose(file, survey)
-    ds = reader.open(path, chunks=chunks, redshift=redshift, psf_fwhm=psf_fwhm)
+    given = [mask_bits] if isinstance(mask_bits, str | int) else mask_bits
+    bits = None if given is None else list(given)
+    ds = reader.open(path, chunks=chunks, redshift=redshift, psf_fwhm=psf_fwhm, mask_bits=bits)
     validate(ds, "spec_flux", "spec_var", "spec_mask", "wave", verb=file.path)
     return add_provenance(
         ds, "open_ifs", survey=reader.name, input=Path(file.path).name, bytes=file.source.size,
-        options={"redshift": redshift, "psf_fwhm": psf_fwhm},
+        options={"redshift": redshift, "psf_fwhm": psf_fwhm, "mask_bits": bits},
     )  # fmt: skip
 
 

@@ -33,6 +33,8 @@ __all__ = [
     "constant_psf",
     "cube_dataset",
     "extinction_of",
+    "fatal_bits",
+    "flagged",
     "flux_scale",
     "instrument",
     "lazily",
@@ -47,6 +49,7 @@ logger = logging.getLogger("specphoto.io")
 
 SIGMA_PER_FWHM = float(1.0 / np.sqrt(8.0 * np.log(2.0)))
 _UNIT = 1e-17
+_ALL_BITS = 2**32 - 1
 _LIGHT = 299792.458
 _ANGSTROM = {"angstrom": 1.0, "angstroms": 1.0, "a": 1.0, "": 1.0, "nm": 10.0, "um": 1e4, "m": 1e10}
 
@@ -219,6 +222,51 @@ def extinction_of(headers: Sequence[fits.Header], facts: Mapping[str, Any]) -> d
         "ebv_corrected": bool(about["corrected"]),
         "ebv_law": about.get("law"),
     }
+
+
+def fatal_bits(about: Mapping[str, Any], given: Sequence[str | int] | str | int | None) -> int:
+    """Flags that make a voxel useless, as one number whose bits they are.
+
+    Parameters
+    ----------
+    about
+        Facts of the survey's mask: ``name``, its ``bits`` by name, and those that are ``fatal``
+        where nobody says otherwise (a list of names, or 'all': any bit, known or not).
+    given
+        Names or numbers (0 to 31) of bits to use instead; none of them: no flag is fatal.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown or a number out of range.
+
+    Examples
+    --------
+    >>> about = {"name": "DQ", "bits": {"HOT": 8, "LOST": 30}, "fatal": "all"}
+    >>> fatal_bits(about, None) == 2**32 - 1, fatal_bits(about, ["HOT", 1])
+    (True, 258)
+    """
+    if given is None:
+        given = about["fatal"]
+        if given == "all":
+            return _ALL_BITS
+    known = about["bits"]
+    fatal = 0
+    for bit in [given] if isinstance(given, str | int) else given:
+        number = known.get(bit.strip().upper()) if isinstance(bit, str) else bit
+        if number is None or isinstance(number, bool) or not 0 <= number < 32:
+            names = ", ".join(f"{name} ({n})" for name, n in known.items())
+            raise InputError(
+                "mask_bits", expected=f"bits of {about['name']}, by number or out of {names}",
+                found=repr(bit), remedy="leave it out to take the survey's advice",
+            )  # fmt: skip
+        fatal |= 1 << int(number)
+    return fatal
+
+
+def flagged(bits: NDArray[np.uint32], fatal: int) -> NDArray[np.bool_]:
+    """Whether any of the fatal bits is set."""
+    return np.asarray((bits & np.uint32(fatal)) != 0)
 
 
 def lazily(
