@@ -15,6 +15,7 @@ from specphoto.cube import band_scale, celestial_wcs, validate
 from specphoto.errors import InputError
 from specphoto.io import open_photometry
 from specphoto.photometry.filters import load_filters, pixedfit_scale
+from specphoto.spatial.psf import PSF
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,6 +95,22 @@ def test_open_photometry__absent_cards(tmp_path: Path) -> None:
     assert not {"ebv", "psf", "psf_band", "fsamp", "redshift"} & attrs.keys()
     assert attrs["ra"] == pytest.approx(232.5447)  # the reference of the WCS
     assert "no card UNIT" in attrs["provenance"][0]["assumed"][0]
+
+
+def test_open_photometry__psf_of_the_band_alone(tmp_path: Path) -> None:
+    ds = open_photometry(fluxmap(tmp_path / "a.fits", PSFFWHM=None))
+    psf, known = ds.attrs["psf"], PSF.named("wise_w2")
+    json.dumps(psf, allow_nan=False)
+    assert (psf["model"], psf["fwhm"]) == (known.model, [known.fwhm])
+    assert PSF.from_attrs(psf, 46000.0) == known
+    assert psf["wave"] == [load_filters(["wise_w2"])[0].pivot]
+    assert "no card PSFFWHM: Moffat of 6.37 arcsec" in ds.attrs["provenance"][0]["assumed"][0]
+    # a band that is not among the images, and one of no known PSF
+    ds = open_photometry(fluxmap(tmp_path / "b.fits", PSFFWHM=None, FPSFMTCH="wise_w4"))
+    assert ds.attrs["psf"]["fwhm"] == [PSF.named("wise_w4").fwhm]
+    ds = open_photometry(fluxmap(tmp_path / "c.fits", PSFFWHM=None, FPSFMTCH="my_band"))
+    assert "psf" not in ds.attrs
+    assert "PSF unknown" in ds.attrs["provenance"][0]["assumed"][0]
 
 
 def test_open_photometry__other_unit(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from specphoto.errors import InputError
 from specphoto.io import survey
 from specphoto.photometry.filters import known_filters, load_filters, pixedfit_scale
+from specphoto.spatial.psf import PSF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,7 +96,8 @@ def read_images(
     divisor = np.ones(len(names)) if err_scale is None else err_scale(names)
     cubes = _cubes(file, (flux, error, region), unit, scale, divisor)
     attrs = {
-        **_state(header, dict(zip(names, pivots, strict=True))),
+        **_state(header),
+        "psf": _psf(header, dict(zip(names, pivots, strict=True)), file.path, assumed),
         "band_scale": {name: float(factor) for name, factor in zip(names, scale, strict=True)},
     }
     return Images(*cubes, names, pivots, unit, attrs)
@@ -204,23 +206,41 @@ def _known_error(
     return np.where(bad, np.nan, error) * factor[:, None, None]
 
 
-def _state(header: fits.Header, pivots: Mapping[str, float]) -> dict[str, Any]:
-    """Redshift, Galactic extinction, PSF and sampling band; None where the file does not say."""
+def _number(header: fits.Header, name: str, above: float) -> float | None:
+    """Value of a card, None if it is no number or not above a limit."""
+    value = header.get(name)
+    return float(value) if isinstance(value, int | float) and value > above else None
 
-    def number(name: str, above: float) -> float | None:
-        value = header.get(name)
-        return float(value) if isinstance(value, int | float) and value > above else None
 
-    redshift, ebv, fwhm = number("Z", -1.0), number("GALEBV", -1e-9), number("PSFFWHM", 0.0)
-    psf_band = survey.card([header], "FPSFMTCH")
-    middle = pivots.get(str(psf_band), float(np.median(list(pivots.values()))))
+def _state(header: fits.Header) -> dict[str, Any]:
+    """Redshift, Galactic extinction and bands that set the grid; None where unknown."""
+    ebv = _number(header, "GALEBV", -1e-9)
     return {
-        "redshift": redshift,
+        "redshift": _number(header, "Z", -1.0),
         "ebv": ebv,
         "ebv_scale": None if ebv is None else "SF11",
         "ebv_corrected": True,
         "ebv_law": "pixedfit",
-        "psf": None if fwhm is None else survey.constant_psf(fwhm, middle, "gaussian", None),
-        "psf_band": psf_band,
+        "psf_band": survey.card([header], "FPSFMTCH"),
         "fsamp": survey.card([header], "FSAMP"),
     }
+
+
+def _psf(
+    header: fits.Header, pivots: Mapping[str, float], path: str, assumed: list[str]
+) -> dict[str, Any] | None:
+    """PSF of all images: of the FWHM in the header, else of the band they were matched to."""
+    band = str(survey.card([header], "FPSFMTCH") or "").strip()
+    middle = float(pivots.get(band, np.median(list(pivots.values()))))
+    fwhm = _number(header, "PSFFWHM", 0.0)
+    if fwhm is not None:
+        return survey.constant_psf(fwhm, middle, "gaussian", None)
+    if not band:
+        return None
+    try:
+        psf = PSF.named(band)
+    except InputError as error:
+        survey.assume(path, assumed, f"no card PSFFWHM, and PSF unknown: {error}")
+        return None
+    survey.assume(path, assumed, f"no card PSFFWHM: {psf}, that of {band}")
+    return survey.constant_psf(psf.fwhm, middle, psf.model, psf.beta)
