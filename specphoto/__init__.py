@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from specphoto.cube import Grid
     from specphoto.errors import InputError
     from specphoto.io import open_cube, open_ifs, open_photometry, write_fits, write_zarr
+    from specphoto.io.image_file import Image
+    from specphoto.photometry.match import photometry_from_images
     from specphoto.pipeline import match
     from specphoto.spatial.match import match_spatial
     from specphoto.spectral.match import match_spectral
@@ -21,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Grid",
+    "Image",
     "InputError",
     "match",
     "match_spatial",
@@ -28,12 +31,14 @@ __all__ = [
     "open_cube",
     "open_ifs",
     "open_photometry",
+    "photometry_from_images",
     "write_fits",
     "write_zarr",
 ]
 
 _HOME = {
     "Grid": "specphoto.cube",
+    "Image": "specphoto.io.image_file",
     "InputError": "specphoto.errors",
     "match": "specphoto.pipeline",
     "match_spatial": "specphoto.spatial.match",
@@ -41,6 +46,7 @@ _HOME = {
     "open_cube": "specphoto.io",
     "open_ifs": "specphoto.io",
     "open_photometry": "specphoto.io",
+    "photometry_from_images": "specphoto.photometry.match",
     "write_fits": "specphoto.io",
     "write_zarr": "specphoto.io",
 }

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import json
+
 import dask
+import h5py
 import numpy as np
 import pytest
+import spatial_cases
+from astropy.convolution import convolve_fft
+from astropy.io import fits
 from lazy import raise_if_computes
+from reproject import reproject_exact
+from scipy import ndimage
 from spatial_cases import gaussian_sky, images, tan_wcs
 
+import specphoto
+from specphoto.cube import Grid, pixel_scale
 from specphoto.errors import InputError
+from specphoto.io.image_file import Image
 from specphoto.photometry import images as kernels
-from specphoto.photometry import match
-from specphoto.photometry.match import to_psf
+from specphoto.photometry import match, tiles
+from specphoto.photometry.extinction import band_transmission
+from specphoto.photometry.filters import known_filters, load_filters, register_filter
+from specphoto.photometry.galactic import LAW, band_factors, common_ebv
+from specphoto.photometry.match import photometry_from_images, to_psf
+from specphoto.photometry.synthetic import synthetic_flux
 from specphoto.spatial.covariance import correlation_stencil
+from specphoto.spatial.geometry import PixelFrame, corners_on
 from specphoto.spatial.kernel import gaussian_kernel, matching_kernel
 from specphoto.spatial.psf import PSF
 
@@ -198,13 +214,272 @@ def test_bring_to_grid__pixels_that_see_nothing_are_unknown():
     assert (out[0].ravel()[1:] == 4.0).all()
 
 
-def test_background__is_that_of_the_border():
-    rng = np.random.default_rng(8)
-    image = rng.normal(5.0, 0.3, (200, 180))
-    image[50:150, 50:130] += 100.0  # the galaxy
-    image[3:9, 3:9] += 20.0  # a star at the rim
-    image[0, 0] = np.nan
-    level, scatter = kernels.background(image)
-    assert level == pytest.approx(5.0, abs=0.01)
-    assert scatter == pytest.approx(0.3, rel=0.03)
-    assert np.isnan(kernels.background(np.full((5, 5), np.nan))).all()
+# -- photometry from images
+
+
+FINE = tan_wcs((150, 150), 0.3, angle=25.0)
+OUT = tan_wcs((30, 32), 1.2)
+GRID = Grid(OUT, (30, 32), 3.0)
+# one erg/s/cm2/A is 1e17 of our units
+UNIT = {"unit": "1e-17 erg/s/cm2/A"}
+
+
+def star(fwhm, *, at=(1.0, -2.0), flux=50.0, shape=(150, 150), wcs=FINE, scale=0.3):
+    image = gaussian_sky(wcs, shape, fwhm, at=at) * scale**2
+    return flux * image * 4.0 * np.log(2.0) / (np.pi * fwhm**2)
+
+
+def of_star(**options):
+    return Image(star(1.2), **{"band": "sdss_r", "wcs": FINE, "psf": 1.2, **UNIT, **options})
+
+
+def test_photometry_from_images__is_what_the_package_exports():
+    assert specphoto.photometry_from_images is photometry_from_images
+    assert specphoto.Image is Image
+
+
+def test_photometry_from_images__keeps_the_flux_and_place_of_a_star():
+    out = computed(photometry_from_images(of_star(), GRID, min_coverage=0.0))
+    flux = np.nan_to_num(out["photo_flux"].values[0])
+    assert flux.sum() == pytest.approx(50.0, rel=1e-6)
+    y, x = np.indices(flux.shape)
+    at = OUT.wcs.crpix[0] - 1 - 1.0 / 1.2, OUT.wcs.crpix[1] - 1 - 2.0 / 1.2
+    assert (flux * x).sum() / 50.0 == pytest.approx(at[0], abs=2e-3)
+    assert (flux * y).sum() / 50.0 == pytest.approx(at[1], abs=2e-3)
+    # PSF wanted, and the pixels of both grids
+    spread = (3.0**2 / (8.0 * np.log(2.0)) + (1.2**2 + 0.3**2) / 12.0) / 1.2**2
+    assert (flux * (x - at[0]) ** 2).sum() / 50.0 == pytest.approx(spread, rel=5e-3)
+
+
+def test_photometry_from_images__gives_the_cubes_psf_on_the_cubes_own_grid():
+    wave = np.array([5000.0, 6000.0, 7000.0])
+    cube = spatial_cases.cube(np.ones((3, 30, 32)), OUT, wave=wave, fwhm=2.4)
+    cube.attrs["psf"] = {"model": "gaussian", "wave": [5000, 7000], "fwhm": [2.6, 2.4],
+                         "beta": None}  # fmt: skip
+    ds = photometry_from_images(of_star(), cube, min_coverage=0.0)
+    assert ds.attrs["psf"]["fwhm"] == [2.6]  # the broadest over the range
+    assert ds.attrs["name"] == "cube.fits"
+    flux = np.nan_to_num(computed(ds)["photo_flux"].values[0])
+    x = np.arange(32) - (flux.sum(axis=0) @ np.arange(32)) / 50.0
+    width = np.sqrt(8.0 * np.log(2.0) * (flux.sum(axis=0) @ x**2) / 50.0) * 1.2
+    assert width == pytest.approx(2.6, rel=5e-3)  # the spaxel is in the cube's PSF
+    # an image broader than the cube sets the PSF of all
+    wide = photometry_from_images(of_star(psf=4.0), cube)
+    assert wide.attrs["psf"]["fwhm"][0] == pytest.approx(np.hypot(4.0, 0.84), rel=1e-2)
+    # narrower than its own pixels allow: no kernel, and the pixels do what they do
+    bare = photometry_from_images(of_star(), cube, psf=1.2, min_coverage=0.0)
+    assert np.nansum(bare["photo_flux"].values) == pytest.approx(50.0, rel=1e-6)
+
+
+def test_photometry_from_images__keeps_surface_brightness_of_a_disc():
+    disc = Image(np.full((150, 150), 2.0), "sdss_r", wcs=FINE, psf=1.0, unit="MJy/sr")
+    out = computed(photometry_from_images(disc, GRID, region=np.ones((30, 32), bool)))
+    factor = 1e-17 * 2.99792458e18 / out["band_wave"].values[0] ** 2 * 1e17
+    expected = 2.0 * factor * 1.2**2 / 206264.80625**2
+    flux = out["photo_flux"].values[0]
+    assert np.isfinite(flux).mean() > 0.8
+    np.testing.assert_allclose(flux[np.isfinite(flux)], expected, rtol=1e-6)
+    assert out["photo_region"].values.all()
+
+
+@pytest.mark.parametrize("angle", [0.0, 33.0])
+def test_photometry_from_images__is_a_convolution_and_an_exact_reprojection(angle):
+    shape = (90, 90)
+    wcs = tan_wcs(shape, 0.4, angle=angle)
+    rng = np.random.default_rng(1)
+    sky = ndimage.gaussian_filter(rng.normal(size=shape), 1.5) + star(
+        1.4, shape=shape, wcs=wcs, scale=0.4
+    )
+    kernel = gaussian_kernel(np.sqrt(3.0**2 - 1.4**2) / np.sqrt(8 * np.log(2)) / 0.4)
+    smooth = convolve_fft(sky, kernel, normalize_kernel=False)
+    # reproject averages surface brightness
+    area = pixel_scale(OUT) ** 2 / pixel_scale(wcs) ** 2
+    expected, _ = reproject_exact((smooth, wcs), OUT, (30, 32), parallel=False)
+    out = photometry_from_images(Image(sky, "sdss_r", wcs=wcs, psf=1.4, **UNIT), GRID)
+    flux = computed(out)["photo_flux"].values[0]
+    inner = (slice(10, 20), slice(10, 20))
+    np.testing.assert_allclose(flux[inner], area * expected[inner], rtol=1e-6, atol=1e-7)
+
+
+def test_photometry_from_images__has_the_errors_of_a_monte_carlo():
+    rng = np.random.default_rng(6)
+    shape = (60, 60)
+    wcs, grid = tan_wcs(shape, 0.4, angle=20.0), Grid(tan_wcs((10, 10), 1.1), (10, 10), 2.5)
+    sigma = rng.uniform(0.5, 2.0, shape)
+    image = Image(sigma, "sdss_r", wcs=wcs, psf=1.2, noise=sigma, **UNIT)
+    predicted = computed(photometry_from_images(image, grid))["photo_err"].values[0]
+    assert np.isfinite(predicted).all()
+    frames = PixelFrame(grid.wcs, 0, 0, (10, 10)), PixelFrame(wcs, 0, 0, shape)
+    kernel = matching_kernel(PSF("gaussian", 1.2), PSF("gaussian", 2.5), 0.4)
+    unknown, corners = np.full(shape, np.nan), corners_on(*frames)
+    flux = np.array(
+        [
+            kernels.bring_to_grid(sigma * rng.normal(size=shape), unknown, *corners, kernel)[0]
+            for _ in range(300)
+        ]
+    )
+    ratio = np.sqrt((flux**2).mean() / (predicted**2).mean())
+    assert ratio == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("error", 0.3), ("variance", 0.09), ("inverse variance", 1 / 0.09)]
+)
+def test_photometry_from_images__reads_every_kind_of_noise(kind, value):
+    noise = np.full((150, 150), value)
+    noise[75:78, 75:78] = 0.0  # no information there
+    image = Image(np.ones((150, 150)), "sdss_r", wcs=FINE, psf=3.0, noise=noise, noise_kind=kind,
+                  **UNIT)  # fmt: skip
+    out = computed(photometry_from_images(image, GRID))
+    error = out["photo_err"].values[0]
+    # a pixel of 16 independent ones, the PSF as it is; and some that the grid's edges share
+    assert np.nanmedian(error) == pytest.approx(0.3 * 4.0, rel=0.15)
+    hole = np.isnan(out["photo_flux"].values[0, 12:18, 12:20])
+    assert 1 <= hole.sum() <= 6
+
+
+def test_photometry_from_images__scales_weights_and_takes_the_sky_off():
+    rng = np.random.default_rng(7)
+    weight = np.where(np.arange(150) < 75, 100.0, 400.0) * np.ones((150, 1))
+    noise = rng.normal(size=(150, 150)) * 5.0 / np.sqrt(weight)
+    pixels = star(1.2) + noise + 3.0
+    options = {"wcs": FINE, "psf": 1.2, **UNIT}
+    weighted = Image(pixels, "sdss_r", noise=weight, noise_kind="weight", sky="estimate", **options)
+    known = Image(pixels, "sdss_r", noise=5.0 / np.sqrt(weight), sky=3.0, **options)
+    flat = Image(pixels, "sdss_r", noise="estimate", **options)
+    got, expected, kept = (
+        computed(photometry_from_images(i, GRID)) for i in (weighted, known, flat)
+    )
+    np.testing.assert_allclose(got["photo_err"].values, expected["photo_err"].values, rtol=0.05)
+    pedestal = got["photo_flux"].values - expected["photo_flux"].values
+    assert np.nanmax(np.abs(pedestal)) < 0.02 * 16
+    assert np.nanmedian(kept["photo_flux"].values) == pytest.approx(3.0 * 16, rel=0.01)
+    assert np.nanmin(kept["photo_err"].values) > 0
+
+
+def test_photometry_from_images__invents_no_errors_and_no_light_in_holes():
+    pixels = np.ones((150, 150))
+    pixels[70:80, 70:80] = np.nan
+    mask = np.zeros((150, 150), int)
+    mask[:, :40] = 4
+    image = Image(pixels, "sdss_r", wcs=FINE, psf=1.2, mask=mask, **UNIT)
+    second = Image(np.ones((150, 150)), "sdss_g", wcs=FINE, psf=1.2, **UNIT)
+    out = computed(photometry_from_images([image, second], GRID))
+    flux = out["photo_flux"].values
+    assert np.isnan(out["photo_err"].values).all()
+    assert np.isnan(flux[0, 14:16, 15:17]).all()
+    assert np.isfinite(flux[1, 14:16, 15:17]).all()
+    np.testing.assert_allclose(flux[np.isfinite(flux)], 16.0, rtol=1e-6)
+    np.testing.assert_array_equal(out["photo_region"].values, np.isfinite(flux).all(axis=0))
+    assert np.isnan(flux[0]).sum() > np.isnan(flux[1]).sum() + 50
+
+
+def test_photometry_from_images__is_lazy_and_says_what_it_did(tmp_path):
+    header = FINE.to_header()
+    header["BUNIT"] = "nanomaggy"
+    fits.PrimaryHDU(star(1.2).astype("f4"), header).writeto(tmp_path / "r.fits")
+    image = Image(tmp_path / "r.fits", "sdss_r", psf=1.2, noise="estimate", sky="estimate")
+    with raise_if_computes():
+        ds = photometry_from_images([image, of_star(band="sdss_g")], GRID, psf=PSF("moffat", 3, 3))
+    assert list(ds["band"].values) == ["sdss_r", "sdss_g"]
+    assert ds["band_wave"].values[1] == pytest.approx(4700, abs=10)
+    assert ds.attrs["kind"] == "photometry"
+    assert ds.attrs["pixel_scale"] == pytest.approx(1.2)
+    assert ds.attrs["psf"] == {"model": "moffat", "wave": [], "fwhm": [3], "beta": [3]}
+    assert "redshift" not in ds.attrs
+    first, second = ds.attrs["provenance"]
+    assert (first["input"], first["unit"], first["noise"]) == ("r.fits", "nanomaggy", "estimate")
+    assert first["sky"] == "estimate"
+    assert second["sky"] == "none"
+    assert second["options"] == {"psf": ds.attrs["psf"], "min_coverage": 0.95}
+    json.dumps(ds.attrs)
+    out = computed(ds)
+    assert out["stamp_image"].dtype == np.float32
+    # the Galactic extinction is not corrected: the common step does it
+    assert band_factors(ds.attrs, ["sdss_r"], None) == 1.0
+    reddened = 1.0 / band_transmission(load_filters(["sdss_r"]), 0.1, law=LAW)
+    np.testing.assert_allclose(band_factors(ds.attrs, ["sdss_r"], 0.1), reddened)
+    assert common_ebv({}, ds.attrs, None) is None
+
+
+def test_photometry_from_images__tiles_give_the_same_as_one_piece(monkeypatch):
+    pixels = np.random.default_rng(2).normal(size=(150, 150))
+    image = of_star(noise=np.abs(pixels) + 0.5, mask=pixels > 3)
+    whole = photometry_from_images(image, GRID)
+    monkeypatch.setattr(tiles, "_CUT", 32)
+    monkeypatch.setattr(tiles, "_TILE_SIDES", (8, 16))
+    split = photometry_from_images(image, GRID)
+    assert split["photo_flux"].data.npartitions == 16
+    for name in ("photo_flux", "photo_err"):
+        np.testing.assert_allclose(
+            computed(split)[name].values, computed(whole)[name].values, rtol=1e-6, atol=1e-9
+        )
+
+
+def test_photometry_from_images__a_frame_beyond_the_image_is_unknown():
+    small = Image(np.ones((20, 20)), "sdss_r", wcs=tan_wcs((20, 20), 0.3), psf=1.2, **UNIT)
+    grid = Grid(tan_wcs((300, 320), 1.2), (300, 320), 2.0)
+    out = computed(photometry_from_images(small, grid))
+    assert 1 <= np.isfinite(out["photo_flux"].values).sum() <= 25
+    assert out["photo_flux"].shape == (1, 300, 320)
+
+
+def far_away():
+    wcs = tan_wcs((30, 32), 1.2)
+    wcs.wcs.crval = [151.0, 2.0]
+    return Grid(wcs, (30, 32), 3.0)
+
+
+@pytest.mark.parametrize(
+    ("image", "grid", "psf", "message"),
+    [
+        ({"psf": 4.0, "name": "blunt.fits"}, GRID, None,
+         r"blunt\.fits: expected images no broader than .*3 arcsec.*4 arcsec; ask for a broader"),
+        ({"psf": None, "name": "a.fits"}, GRID, 3.0, r"a\.fits: expected the PSF of the image"),
+        ({}, far_away(), None, r"image in sdss_r: .* no overlap, centres 35\d\d arcsec apart"),
+        ({}, "grid", 3.0, r"grid: expected a specphoto\.Grid or an IFS cube, found a str"),
+    ],
+)  # fmt: skip
+def test_photometry_from_images__refuses(image, grid, psf, message):
+    with pytest.raises(InputError, match=message):
+        photometry_from_images(of_star(**image), grid, psf)
+
+
+def test_photometry_from_images__refuses_bands_and_cubes_it_cannot_use():
+    with pytest.raises(InputError, match=r"each band once, found sdss_r more than once"):
+        photometry_from_images([of_star(), of_star()], GRID)
+    with pytest.raises(InputError, match=r"at least one image.*found none"):
+        photometry_from_images([], GRID)
+    with pytest.raises(InputError, match=r"region: expected the grid's shape \(30, 32\)"):
+        photometry_from_images(of_star(), GRID, region=np.ones((3, 3), bool))
+    cube = spatial_cases.cube(np.ones((3, 30, 32)), OUT)
+    cube.attrs.pop("psf")
+    with pytest.raises(InputError, match=r"cube\.fits: PSF: .*give psf .*psf_fwhm"):
+        photometry_from_images(of_star(), cube)
+
+
+def test_photometry_from_images__real_hst_image_on_the_muse_grid(realdata):
+    folder = realdata / "muse_a478"
+    if "hst_wfpc2_f814w" not in known_filters():
+        names = (realdata / "tables" / f"pixedfit_filters_{part}.hdf5" for part in "wt")
+        register_filter("hst_wfpc2_f814w", *(h5py.File(n)["hst_wfpc2_f814w"][:] for n in names))
+    ifs = specphoto.open_ifs(folder / "minicube.fits")
+    options = {"psf": 0.15, "noise": "WHT", "noise_kind": "weight"}
+    hst = Image(folder / "a478hst-cutout.fits", "hst_wfpc2_f814w", sky="estimate", **options)
+    out = computed(photometry_from_images(hst, ifs, 1.0))
+    flux, error = out["photo_flux"].values[0], out["photo_err"].values[0]
+    assert np.isfinite(flux).all()
+    assert np.isfinite(error).all()
+    assert out.attrs["name"] == "Abell 478"
+    few = ifs[["spec_flux", "spec_mask"]].isel(wave=slice(None, None, 20)).compute()
+    spectra = few["spec_flux"].where(~few["spec_mask"]).values
+    curve = load_filters(["hst_wfpc2_f814w"])
+    cube = synthetic_flux(spectra, few["wave"].values, curve, min_covered=0.5)[0]
+    # the astrometry of the two differs by more than an arcsecond: 5 and -4 spaxels
+    moved = np.roll(flux, (5, -4), (0, 1))
+    inner = (slice(10, 34), slice(4, 30))
+    assert np.corrcoef(cube[inner].ravel(), moved[inner].ravel())[0, 1] > 0.985
+    # the pedestal is a few per cent of the core, and an option
+    kept = Image(folder / "a478hst-cutout.fits", "hst_wfpc2_f814w", **options)
+    pedestal = computed(photometry_from_images(kept, ifs, 1.0))["photo_flux"].values[0] - flux
+    np.testing.assert_allclose(pedestal, 0.01796, rtol=0.05)

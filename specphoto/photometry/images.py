@@ -12,24 +12,28 @@ weights *w* are 1 where the image is known and 0 where it is not:
 
 An image has many more pixels than a cube, and one channel. So ``A`` is never stored: flux and
 coverage are convolved by FFT and then rebinned, and the rows of ``A`` whose squares the variance
-needs are made in batches, each on the small patch that it covers. Plain numpy and scipy.
+needs are made in batches, each on the small patch that it covers.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import signal
+from scipy import fft, signal
 
 from specphoto.spatial.overlap import overlap_matrix
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
     from scipy import sparse
 
-__all__ = ["background", "bring_to_grid", "bring_to_psf", "near_box"]
+__all__ = ["bring_to_grid", "bring_to_psf", "near_box", "row_variance"]
 
+# A pixel of which less than this is seen is unknown whatever the limit: the rest is rounding.
+_SEEN = 1e-6
 # Numbers in one batch of rows of A.
 _BATCH = 4_000_000
 # Terms of the kernel's singular values below this share of the first are left out.
@@ -37,9 +41,6 @@ _RANK = 1e-6
 # The variance of an oversampled image is summed in blocks of this share of the kernel's rms
 # radius; by block^2 / 12 rms^2 the sum of A^2 is then too small by 0.1% at most.
 _BLOCK = 0.12
-# Share of each side of an image that is its border, and pixels of it that are enough.
-_BORDER = 0.1
-_BORDER_PIXELS = 1_000_000
 
 
 def bring_to_psf(
@@ -98,7 +99,7 @@ def _plane_to_psf(
     total = _convolve(np.where(good, flux, 0.0), kernel)
     variance = _lag_variance(np.where(sure, error, 0.0), kernel, stencil)
     unsure = _convolve((good & ~sure).astype(float), np.abs(kernel))
-    known = coverage >= min(min_coverage, 1.0) - 1e-9
+    known = coverage >= max(min(min_coverage, 1.0) - 1e-9, _SEEN)
     scale = np.where(known, coverage, np.nan)
     sigma = np.where(unsure < 1e-9, np.sqrt(variance), np.nan)
     return np.stack([total / scale, sigma / scale])
@@ -216,25 +217,38 @@ def bring_to_grid(
     whole = flux.shape[0] + 2 * reach[0], flux.shape[1] + 2 * reach[1]
     overlap = overlap_matrix(corner_x + reach[1], corner_y + reach[0], whole)
     good = np.isfinite(flux)
-    sure = good & np.isfinite(variance)
+    seen, total = (overlap @ c for c in _whole([good, np.where(good, flux, 0.0)], kernel))
     with np.errstate(divide="ignore", invalid="ignore"):
-        coverage = (overlap @ _whole(good.astype(float), kernel)) / _area(corner_x, corner_y)
-    total = overlap @ _whole(np.where(good, flux, 0.0), kernel)
-    known = coverage >= min(min_coverage, 1.0) - 1e-9
+        coverage = seen / _area(corner_x, corner_y)
+    known = coverage >= max(min(min_coverage, 1.0) - 1e-9, _SEEN)
+    scale = np.where(known, coverage, np.nan)
     noise = np.full(known.size, np.nan)
+    sure = good & np.isfinite(variance)
     if sure.any():
         row = np.flatnonzero(known)
         noise[row] = row_variance(overlap[row], whole[1], kernel, np.where(sure, variance, 0.0))
-        unsure = overlap @ _whole((good & ~sure).astype(float), np.abs(kernel))
-        noise[unsure > 1e-9] = np.nan
-    scale = np.where(known, coverage, np.nan)
+        if not np.array_equal(sure, good):
+            (unsure,) = (overlap @ c for c in _whole([good & ~sure], np.abs(kernel)))
+            noise[unsure > 1e-9] = np.nan
     return np.stack([total / scale, np.sqrt(noise) / scale]).reshape(2, *shape_out)
 
 
-def _whole(image: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    if kernel.size == 1:
-        return np.asarray(image.ravel() * kernel[0, 0])
-    return np.asarray(signal.fftconvolve(image, kernel, mode="full")).ravel()
+def _whole(
+    planes: Iterable[NDArray[Any]], kernel: NDArray[np.float64]
+) -> Iterator[NDArray[np.float64]]:
+    """Full convolution of planes, flat; the kernel is transformed once."""
+    shape: tuple[int, ...] = ()
+    transform: NDArray[Any] = np.empty(0)
+    for plane in planes:
+        if kernel.size == 1:
+            yield np.asarray(plane.ravel() * kernel[0, 0], dtype=float)
+            continue
+        if not shape:
+            size = [n + k - 1 for n, k in zip(plane.shape, kernel.shape, strict=True)]
+            shape = tuple(fft.next_fast_len(n, real=True) for n in size)
+            transform = fft.rfft2(kernel, s=shape)
+        smooth = fft.irfft2(fft.rfft2(plane, s=shape) * transform, s=shape)
+        yield smooth[: size[0], : size[1]].ravel()
 
 
 def _area(corner_x: NDArray[np.float64], corner_y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -276,8 +290,9 @@ def row_variance(
     first, side = _patches(overlap, width, block)
     # the patch of A begins up to a whole block further out than the kernel's side
     far = tuple(-(-(n - 1) // block) * block for n in kernel.shape)
-    up = [_toeplitz(u, side[0], far[0], block) for u, _ in _separable(kernel)]
-    across = [_toeplitz(v, side[1], far[1], block) for _, v in _separable(kernel)]
+    terms = _separable(kernel)
+    up = [_toeplitz(u, side[0], far[0], block) for u, _ in terms]
+    across = [_toeplitz(v, side[1], far[1], block) for _, v in terms]
     patch = up[0].shape[0], across[0].shape[0]
     sums = _blocks(variance, far, first.max(axis=0, initial=0), patch, block)
     start = first // block
@@ -371,35 +386,3 @@ def _blocks(
     frame = np.zeros((n_block[0] * block, n_block[1] * block))
     frame[far[0] : far[0] + variance.shape[0], far[1] : far[1] + variance.shape[1]] = variance
     return np.asarray(frame.reshape(n_block[0], block, n_block[1], block).sum(axis=(1, 3)))
-
-
-def background(image: NDArray[np.float64]) -> tuple[float, float]:
-    """Sky level and 1-sigma scatter of an image from its border, clipped at 3 sigma.
-
-    The level is the mode as SExtractor estimates it (Bertin & Arnouts 1996, A&AS 117, 393), which
-    faint sources pull less than the median. The scatter is that of single pixels: in a drizzled
-    or otherwise resampled image it is below that of independent pixels.
-
-    Parameters
-    ----------
-    image
-        ``(n_y, n_x)``; NaN is unknown.
-
-    Returns
-    -------
-    level, scatter
-        NaN where no pixel of the border is known.
-    """
-    from astropy.stats import sigma_clip
-    from photutils.background import MADStdBackgroundRMS, SExtractorBackground
-
-    border = np.ones(image.shape, dtype=bool)
-    wide_y, wide_x = (max(1, int(np.ceil(_BORDER * n))) for n in image.shape)
-    border[wide_y:-wide_y, wide_x:-wide_x] = False
-    values = image[border & np.isfinite(image)]
-    values = values[:: max(1, values.size // _BORDER_PIXELS)]
-    if values.size == 0:
-        return float("nan"), float("nan")
-    kept = sigma_clip(values, sigma=3.0, stdfunc="mad_std", masked=False, copy=False)
-    level = SExtractorBackground(sigma_clip=None)(kept)
-    return float(level), float(MADStdBackgroundRMS(sigma_clip=None)(kept))

@@ -6,28 +6,40 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
+import xarray as xr
 
 from specphoto.blas import single_thread
-from specphoto.cube import add_provenance, annotate, celestial_wcs, identify, pixel_scale, validate
+from specphoto.cube import (
+    Grid,
+    add_provenance,
+    annotate,
+    celestial_wcs,
+    identify,
+    pixel_scale,
+    validate,
+    wcs_string,
+)
 from specphoto.errors import InputError
+from specphoto.io.image_file import Image, read_image
 from specphoto.photometry import images as kernels
+from specphoto.photometry.tiles import image_plane, kernel_for, source_psf
 from specphoto.spatial.covariance import stencil_of
-from specphoto.spatial.kernel import matching_kernel
-from specphoto.spatial.psf import PSF, known_psf, psf_attrs
+from specphoto.spatial.geometry import PixelFrame
+from specphoto.spatial.psf import PSF, broadest, known_psf, psf_attrs, psf_nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    import xarray as xr
+    from astropy.wcs import WCS
     from numpy.typing import NDArray
 
-__all__ = ["to_psf"]
+    from specphoto.io.image_file import CalibratedImage
+
+__all__ = ["photometry_from_images", "to_psf"]
 
 # Frames larger than this are convolved in tiles that overlap by the reach of the kernel.
 _TILE = 2048
 _PAIR = ("photo_flux", "photo_err")
-# PSFs whose FWHM differ by less than this share are taken as equally broad.
-_SAME = 0.005
 
 
 def to_psf(
@@ -93,30 +105,6 @@ def to_psf(
     return add_provenance(annotate(out, **attrs), "to_psf", options=options)
 
 
-def kernel_for(source: PSF, target: PSF, scale: float, *, name: str) -> NDArray[np.float64]:
-    """Kernel of an image's PSF to a broader one on pixels of ``scale`` arcsec.
-
-    Raises
-    ------
-    InputError
-        If the image is the broader one or the two cannot be matched; ``name`` is that of the image.
-    """
-    if source.fwhm > target.fwhm * (1.0 + _SAME):
-        raise InputError(
-            name, expected=f"images no broader than the PSF wanted ({target.fwhm:.3g} arcsec)",
-            found=f"a PSF of {source.fwhm:.3g} arcsec",
-            remedy="ask for a broader PSF, or bring the cube to the images instead (match_spatial):"
-            " nothing is deconvolved",
-        )  # fmt: skip
-    try:
-        return matching_kernel(source, target, scale)
-    except InputError as error:
-        raise InputError(
-            name, expected="a PSF that a kernel can bring to the one wanted",
-            found=str(error).rstrip("."), remedy="give the image another PSF, or a broader target",
-        ) from error  # fmt: skip
-
-
 def _convolved(
     photometry: xr.Dataset,
     kernel: NDArray[np.float64],
@@ -158,3 +146,164 @@ def _convolve_block(
         out = kernels.bring_to_psf(flux, error, **options)
     y, x = (slice(n, size - n) for n, size in zip(trim, out.shape[-2:], strict=True))
     return out[..., y, x]
+
+
+def photometry_from_images(
+    images: Image | Sequence[Image],
+    grid: Grid | xr.Dataset,
+    psf: PSF | float | str | dict[str, Any] | None = None,
+    *,
+    region: NDArray[np.bool_] | None = None,
+    min_coverage: float = 0.95,
+    name: str | None = None,
+) -> xr.Dataset:
+    """Make a photometric dataset of calibrated images, on one grid and at one PSF, lazily.
+
+    The operator is the cube's (:mod:`specphoto.photometry.images`): each image is convolved on its
+    own pixels and shared out by exact area, so that flux is conserved; errors are the exact ones
+    of independent pixels. Headers are read now, pixels by the tasks, each of which needs no more
+    than its own cut of the image. Nothing is corrected for Galactic extinction.
+
+    Parameters
+    ----------
+    images
+        One :class:`~specphoto.io.image_file.Image` per band.
+    grid
+        Pixel grid: a :class:`specphoto.Grid`, or an IFS cube from :func:`specphoto.open_ifs`. The
+        PSF of a cube has the spaxel in it, so that on a cube's own grid the kernel is made
+        narrower by what the pixels add.
+    psf
+        PSF of the result: FWHM in arcsec, a :class:`~specphoto.spatial.psf.PSF`, a band's name or
+        a ``psf`` attribute. By default that of the grid; on a cube, the broadest of all images' and
+        of the cube's at any wavelength.
+    region
+        Pixels of the galaxy, ``(y, x)``; by default all with known flux in every band.
+    min_coverage
+        Pixels of which the image shows less than this share, seen through the kernel, are unknown.
+    name
+        Of the object; by default the cube's.
+
+    Returns
+    -------
+    xarray.Dataset
+        As of :func:`specphoto.open_photometry`: ``photo_flux``, ``photo_err`` (band, y, x),
+        1e-17 erg s-1 cm-2 Angstrom-1 per pixel; ``photo_region``, ``stamp_image`` (the first
+        image); ``band`` and ``band_wave``.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be read or calibrated, lies elsewhere on the sky, has no known PSF or
+        one that is broader than the one wanted, or a band comes twice.
+    """
+    listed = [images] if isinstance(images, Image) else list(images)
+    found = [read_image(image) for image in listed]
+    _check_bands(found)
+    frame = _frame(grid)
+    pixels = pixel_scale(frame.wcs) if isinstance(grid, xr.Dataset) else None
+    sources = [source_psf(image, pixels) for image in found]
+    wanted = _wanted_psf(psf, grid, sources)
+    planes = da.stack(
+        [
+            image_plane(image, source, wanted, frame, min_coverage=min_coverage)
+            for image, source in zip(found, sources, strict=True)
+        ],
+        axis=1,
+    )
+    ds = _photometry(planes, found, frame, region)
+    facts = grid.attrs if isinstance(grid, xr.Dataset) else {}
+    ds = annotate(
+        ds, kind="photometry", survey="images", name=name or facts.get("name") or found[0].name,
+        **_place(facts, frame.wcs), redshift=None, ebv=None, ebv_scale=None, ebv_corrected=False,
+        ebv_law=None, psf=psf_attrs(wanted), psf_band=None, fsamp=None,
+        band_scale={image.curve.name: 1.0 for image in found},
+    )  # fmt: skip
+    validate(ds, "photo_flux", "photo_err", "photo_region", verb="photometry_from_images")
+    for image in found:
+        options = {"psf": psf_attrs(wanted), "min_coverage": min_coverage}
+        ds = add_provenance(ds, "photometry_from_images", **image.about, options=options)
+    return ds
+
+
+def _check_bands(images: Sequence[CalibratedImage]) -> None:
+    bands = [image.curve.name for image in images]
+    if not bands or len(set(bands)) < len(bands):
+        twice = sorted({band for band in bands if bands.count(band) > 1})
+        raise InputError(
+            "photometry_from_images", expected="at least one image, and each band once",
+            found=f"{', '.join(twice)} more than once" if twice else "none",
+            remedy="give one image per band",
+        )  # fmt: skip
+
+
+def _frame(grid: Grid | xr.Dataset) -> PixelFrame:
+    if isinstance(grid, Grid):
+        return PixelFrame(grid.wcs.celestial, 0, 0, grid.shape)
+    if not isinstance(grid, xr.Dataset) or not {"y", "x"} <= set(grid.coords):
+        raise InputError(
+            "photometry_from_images: grid", expected="a specphoto.Grid or an IFS cube",
+            found=f"a {type(grid).__name__}", remedy="open the cube with specphoto.open_ifs",
+        )  # fmt: skip
+    y, x = grid["y"].values, grid["x"].values
+    return PixelFrame.of(celestial_wcs(grid), y, x, name=identify(grid))
+
+
+def _wanted_psf(
+    psf: PSF | float | str | dict[str, Any] | None,
+    grid: Grid | xr.Dataset,
+    sources: Sequence[tuple[PSF, PSF]],
+) -> PSF:
+    if psf is not None:
+        return broadest(psf_nodes(psf, None, "photometry_from_images")[1])
+    if isinstance(grid, Grid):
+        return broadest(psf_nodes(grid.psf, None, "photometry_from_images: grid")[1])
+    if grid.attrs.get("psf") is None:
+        raise InputError(
+            f"{identify(grid)}: PSF", expected="a PSF to bring the images to", found="none",
+            remedy="give psf (FWHM in arcsec), or open the cube with psf_fwhm",
+        )  # fmt: skip
+    own = psf_nodes(None, grid.attrs["psf"], identify(grid))[1]
+    return broadest([*own, *(effective for _, effective in sources)])
+
+
+def _photometry(
+    planes: da.Array,
+    images: Sequence[CalibratedImage],
+    frame: PixelFrame,
+    region: NDArray[np.bool_] | None,
+) -> xr.Dataset:
+    """Variables and coordinates of a photometric dataset."""
+    dims, sky_map = ("band", "y", "x"), ("y", "x")
+    if region is None:
+        inside: Any = da.isfinite(planes[0]).all(axis=0)
+    else:
+        inside = np.asarray(region, dtype=bool)
+        if inside.shape != frame.shape:
+            raise InputError(
+                "photometry_from_images: region", expected=f"the grid's shape {frame.shape}",
+                found=f"{inside.shape}", remedy="draw it on the grid",
+            )  # fmt: skip
+    about = {"units": "Angstrom", "long_name": "pivot wavelength"}
+    return xr.Dataset(
+        {
+            "photo_flux": (dims, planes[0]),
+            "photo_err": (dims, planes[1]),
+            "photo_region": (sky_map, inside),
+            "stamp_image": (sky_map, planes[0, 0].astype(np.float32)),
+        },
+        coords={
+            "band": np.array([image.curve.name for image in images], dtype=object),
+            "band_wave": ("band", np.array([image.curve.pivot for image in images]), about),
+            "y": np.arange(frame.shape[0]) + frame.first_y,
+            "x": np.arange(frame.shape[1]) + frame.first_x,
+        },
+    )
+
+
+def _place(facts: Mapping[str, Any], wcs: WCS) -> dict[str, Any]:
+    """Position of the object: the cube's, else the reference point of the grid."""
+    ra, dec = (float(value) for value in wcs.wcs.crval)
+    return {
+        "ra": facts.get("ra", ra), "dec": facts.get("dec", dec),
+        "wcs": wcs_string(wcs), "pixel_scale": pixel_scale(wcs),
+    }  # fmt: skip
