@@ -60,9 +60,59 @@ def test_load_filter__sedpy_spelling_works():
 def test_load_filter__unknown_name_gets_the_nearest_and_the_remedy():
     with pytest.raises(InputError, match=r"'sdss_gg'.*no curve.*sdss_g.*register_filter"):
         load_filter("sdss_gg")
-    with pytest.raises(InputError, match=r"'akari_n60'.*a filter of piXedfit.*register_filter"):
-        load_filter("akari_n60")
-    assert "akari_n60" not in known_filters()
+
+
+AKARI = ("akari_n60", "akari_wide_s", "akari_wide_l", "akari_n160")
+
+
+def test_load_filter__all_names_of_pixedfit_have_a_curve():
+    table = filters._pixedfit_table()
+    assert set(table) <= set(known_filters())
+    assert len(filters._bundled()) == 53
+    assert not set(filters._bundled()) & {*filters._sedpy_names(), *filters._sedpy_available()}
+    for name in set(filters._bundled()) - {*AKARI, "wfi_i"}:
+        # coarse curves have another pivot by the trapezium rule than by the exact one
+        assert load_filter(name).pivot == pytest.approx(table[name][1], rel=5e-5), name
+    assert load_filter("hst_wfpc2_f814w").pivot == pytest.approx(7996, abs=1)
+
+
+def test_load_filter__akari_is_made_signal_per_photon():
+    # the mission's responses are per energy: 1 at 65 micron
+    curve = load_filter("akari_n60")
+    per_energy = curve.response * curve.wave
+    at = np.interp(65e4, curve.wave, per_energy)
+    assert at / per_energy.max() == pytest.approx(1 / 1.0984, abs=2e-3)
+    assert curve.pivot < filters._pixedfit_table()["akari_n60"][1]
+
+
+def test_load_filter__doubtful_curve_is_told_of():
+    with pytest.warns(UserWarning, match=r"'wfi_i': piXedfit's curve is doubtful"):
+        curve = load_filter("wfi_i")
+    assert curve.pivot == pytest.approx(9846, abs=2)
+
+
+def test_load_filter__thinned_curves_lose_nothing(realdata: Path):
+    grid = np.linspace(0.5, 1.5, 4001)
+    with (
+        h5py.File(realdata / "tables" / "pixedfit_filters_w.hdf5") as wave,
+        h5py.File(realdata / "tables" / "pixedfit_filters_t.hdf5") as response,
+    ):
+        for name in set(filters._bundled()) - {*AKARI, "wfi_i"}:
+            thin = load_filter(name)
+            w, r = wave[name][:], np.clip(response[name][:], 0, None)
+            order = np.argsort(w, kind="stable")
+            whole = Filter(name, w[order], r[order])
+            assert thin.pivot == pytest.approx(whole.pivot, rel=2e-5), name
+            assert thin.effective_width == pytest.approx(whole.effective_width, rel=1e-4), name
+            # a steep spectrum with an edge in the band
+            wave_grid = grid * whole.pivot
+            flux = grid**-3 * np.where(grid > 1.0, 2.0, 1.0)
+            means = [
+                np.trapezoid(flux * c, wave_grid) / np.trapezoid(c, wave_grid)
+                for curve in (thin, whole)
+                for c in [wave_grid * np.interp(wave_grid, curve.wave, curve.response, 0, 0)]
+            ]
+            assert means[0] == pytest.approx(means[1], rel=2e-4), name
 
 
 @pytest.mark.usefixtures("_clean_registry")

@@ -1,13 +1,15 @@
 """Filter curves by piXedfit's names, and the wavelengths piXedfit assigns to them.
 
 Curves are the ones bundled with astro-sedpy, detector signal per photon; the table
-``data/filters.yaml`` says which of them is which piXedfit filter. Wavelengths are in Angstrom.
+``data/filters.yaml`` says which of them is which piXedfit filter. For the 53 filters that it lacks,
+piXedfit's own curves are in ``data/filter_curves.txt``. Wavelengths are in Angstrom.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -40,6 +42,12 @@ _MIN_RESPONSE = 1e-5
 # erg s-1 cm-2 A-1 of one count per second that the mission's handbook gives.
 _GALEX = {"galex_fuv": (18.82, 1.40e-15), "galex_nuv": (20.08, 2.06e-16)}
 _LIGHT_SPEED = 2.99792458e18  # Angstrom / s
+
+# Curves of piXedfit that cannot be right, and there is no better one to put in their place.
+_DOUBTFUL = {
+    "wfi_i": "it passes all light up to 12000 A, where the detector sees none "
+    "(pivot 9846 A, central wavelength by piXedfit 7838 A)",
+}
 
 _registered: dict[str, Filter] = {}
 
@@ -170,9 +178,26 @@ def _from_sedpy(name: str, sedpy_name: str) -> Filter:
     return Filter(name, wave[keep], response[keep])
 
 
+@lru_cache(maxsize=1)
+def _bundled() -> dict[str, tuple[str, str]]:
+    """PiXedfit's curves that astro-sedpy lacks: wavelengths and response as text, by name."""
+    text = (files("specphoto") / "data" / "filter_curves.txt").read_text(encoding="utf-8")
+    lines = [line.split(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return {
+        name: (wave, response)
+        for (name, wave), (_, response) in zip(lines[::2], lines[1::2], strict=True)
+    }
+
+
+@lru_cache(maxsize=64)
+def _from_bundle(name: str) -> Filter:
+    wave, response = (np.array(text.split(), dtype=np.float64) for text in _bundled()[name])
+    return Filter(name, wave, response)
+
+
 def known_filters() -> list[str]:
-    """Names that :func:`load_filter` knows: registered, piXedfit's with a curve, astro-sedpy's."""
-    return sorted({*_registered, *_sedpy_names(), *_sedpy_available()})
+    """Names that :func:`load_filter` knows: registered, piXedfit's, astro-sedpy's."""
+    return sorted({*_registered, *_sedpy_names(), *_sedpy_available(), *_bundled()})
 
 
 def register_filter(name: str, wave: ArrayLike, response: ArrayLike) -> Filter:
@@ -215,8 +240,8 @@ def load_filter(name: str) -> Filter:
     Parameters
     ----------
     name
-        A registered name, piXedfit's (``galex_fuv``, ``sdss_g``, ``2mass_j``, ``wise_w1``) or
-        astro-sedpy's (``sdss_g0``, ``bessell_V``).
+        A registered name, one of piXedfit's 235 (``galex_fuv``, ``sdss_g``, ``2mass_j``,
+        ``hst_wfpc2_f814w``) or astro-sedpy's (``sdss_g0``, ``bessell_V``).
 
     Raises
     ------
@@ -234,15 +259,20 @@ def load_filter(name: str) -> Filter:
         return _from_sedpy(name, _sedpy_names()[name])
     if name in _sedpy_available():
         return _from_sedpy(name, name)
+    if name in _bundled():
+        if name in _DOUBTFUL:
+            warnings.warn(
+                f"filter {name!r}: piXedfit's curve is doubtful: {_DOUBTFUL[name]}; register a "
+                "better one with specphoto.photometry.filters.register_filter",
+                stacklevel=2,
+            )
+        return _from_bundle(name)
     known = known_filters()
-    found = "no curve of that name"
-    if name in _pixedfit_table():
-        found = "a filter of piXedfit that astro-sedpy has no curve of"
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     nearest = f"; the nearest known are {', '.join(near)}" if near else ""
     raise InputError(
         f"filter {name!r}", expected=f"one of {len(known)} known filter names",
-        found=f"{found}{nearest}",
+        found=f"no curve of that name{nearest}",
         remedy="register the curve with specphoto.photometry.filters.register_filter"
         "(name, wave, response)",
     )  # fmt: skip
