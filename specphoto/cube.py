@@ -5,7 +5,7 @@ writers use the names registered here; :func:`validate` opens a verb, :func:`ann
 
 Attributes of a dataset (all JSON: they survive Zarr and FITS)
 --------------------------------------------------------------
-``kind``            'ifs', 'photometry' or 'specphoto'
+``kind``            'ifs', 'photometry', 'specphoto', or 'sums' (:func:`specphoto.sum_spectra`)
 ``survey``          'manga', 'califa', 'muse', 'pixedfit', ...
 ``name``            what to call the object in messages and figures
 ``flux_unit``       :data:`FLUX_UNIT`, per pixel
@@ -85,23 +85,35 @@ class Variable:
 
 _CUBE = ("wave", "y", "x")
 _MAP = ("y", "x")
+_SUM = ("label", "wave")
 
 VARIABLES: Mapping[str, Variable] = {
     v.name: v
     for v in [
-        Variable("photo_flux", (("band", *_MAP),), "f", FLUX_UNIT, "image F_lambda per pixel"),
-        Variable("photo_err", (("band", *_MAP),), "f", FLUX_UNIT, "1-sigma error of photo_flux"),
+        Variable(
+            "photo_flux", (("band", *_MAP), ("label", "band")), "f", FLUX_UNIT,
+            "image F_lambda per pixel or bin",
+        ),
+        Variable(
+            "photo_err", (("band", *_MAP), ("label", "band")), "f", FLUX_UNIT,
+            "1-sigma error of photo_flux",
+        ),
         Variable("photo_region", (_MAP,), "b", "", "galaxy pixels with photometry"),
         Variable("spec_region", (_MAP,), "b", "", "pixels with a trustworthy spectrum"),
         Variable("stamp_image", (_MAP,), "f", "", "image of the band that set the grid"),
         Variable("recon_image", (_MAP,), "f", "", "survey's broad-band image made of the cube"),
-        Variable("spec_flux", (_CUBE,), "f", FLUX_UNIT, "spectrum F_lambda per pixel"),
+        Variable(
+            "spec_flux", (_CUBE, _SUM), "f", FLUX_UNIT, "spectrum F_lambda per pixel or bin"
+        ),
         Variable("spec_var", (_CUBE,), "f", f"({FLUX_UNIT})2", "variance of spec_flux"),
         Variable(
-            "spec_err", (_CUBE,), "f", FLUX_UNIT, "1-sigma error with input-spaxel covariance"
+            "spec_err", (_CUBE, _SUM), "f", FLUX_UNIT,
+            "1-sigma error with input-spaxel covariance",
         ),
-        Variable("spec_mask", (_CUBE,), "b", "", "True = do not use"),
-        Variable("spec_lsf", (("wave",), _CUBE), "f", "Angstrom", "1-sigma line-spread width"),
+        Variable("spec_mask", (_CUBE, _SUM), "b", "", "True = do not use"),
+        Variable(
+            "spec_lsf", (("wave",), _CUBE, _SUM), "f", "Angstrom", "1-sigma line-spread width"
+        ),
         Variable(
             "spec_corr", (("lag", *_MAP), ("corr_wave", "lag", *_MAP)), "f", "",
             "noise correlation of a pixel with the one lag_y, lag_x away",
@@ -122,6 +134,7 @@ VARIABLES: Mapping[str, Variable] = {
         Variable("corr_factor_err", (_CUBE,), "f", "", "1-sigma error, correlated in wavelength"),
         Variable("mod_flux", (_CUBE,), "f", FLUX_UNIT, "reference model at the IFS resolution"),
         Variable("chi2", (_MAP,), "f", "", "chi-square of the best model"),
+        Variable("n_pixel", (("label",),), "i", "", "pixels in the bin"),
         Variable("n_band", (_MAP,), "i", "", "bands that entered the SED fit"),
         Variable("n_eff", (_MAP,), "f", "", "effective number of models, 1 / sum w^2"),
         Variable("model_index", (_MAP,), "i", "", "library index of the best model, -1 = none"),
