@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from astropy.io import fits
 from astropy.wcs.utils import proj_plane_pixel_scales
+from dask.base import is_dask_collection
 
 from specphoto.errors import InputError
 from specphoto.io import survey
@@ -40,7 +41,7 @@ class Image:
     Parameters
     ----------
     data
-        Path of a FITS file, or the pixels, ``(n_y, n_x)``. NaN is unknown.
+        Path of a FITS file, or the pixels, ``(n_y, n_x)``, of numpy or Dask. NaN is unknown.
     band
         Filter name (:func:`specphoto.photometry.filters.load_filter`).
     wcs
@@ -166,7 +167,8 @@ def read_image(image: Image) -> CalibratedImage:
     about = {
         "input": name, "band": image.band, "unit": unit, "factor": factor,
         "hdu": hdu.name if hdu else None, "noise": kind,
-        "noise_from": _said(image.noise), "mask": _said(image.mask), "sky": image.sky,
+        "noise_from": None if estimated else _said(image.noise),
+        "mask": _said(image.mask), "sky": image.sky,
         "psf": psf_attrs(psf), "pixel_scale": float(np.sqrt(side[0] * side[1])),
         "assumed": assumed,
     }  # fmt: skip
@@ -233,7 +235,7 @@ def _pixels(
     if file is not None and hdu is not None:
         file.require(hdu.name, ndim=2)
         return file.array(hdu.name, dtype=np.float64)
-    pixels = np.asarray(data)
+    pixels = data if is_dask_collection(data) else np.asarray(data)
     if pixels.ndim != 2 or pixels.dtype.kind not in "fiub":
         raise InputError(
             where, expected="numbers of two axes (y, x)",

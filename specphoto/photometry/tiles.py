@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from specphoto.blas import single_thread
 from specphoto.cube import BLOCK_MULTIPLE, pixel_scale
 from specphoto.errors import InputError
+from specphoto.io.fitsfile import FitsArray
 from specphoto.photometry import calibrate
 from specphoto.photometry import images as kernels
 from specphoto.spatial.geometry import corners_on
@@ -165,10 +166,10 @@ def _tile_side(corner_x: NDArray[np.float64], corner_y: NDArray[np.float64]) -> 
 
 
 def _part(pixels: Any, box: tuple[slice, slice]) -> Any:
-    """Cut of an image: now where it is an array, by a task where it is in a file."""
-    if pixels is None or isinstance(pixels, np.ndarray):
-        return None if pixels is None else pixels[box]
-    return delayed(getitem, pure=True)(pixels, box)
+    """Cut of an image: by a task where it is in a file."""
+    if isinstance(pixels, FitsArray):
+        return delayed(getitem, pure=True)(pixels, box)
+    return None if pixels is None else pixels[box]
 
 
 def _statistics(image: CalibratedImage) -> Delayed | None:
