@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from specphoto.spatial.kernel import KernelReport
+
 __all__ = [
     "closure",
     "correction_factors",
+    "kernel",
     "pixel_residuals",
     "pixel_sed",
     "rgb_image",
@@ -304,6 +307,42 @@ def closure(ds: xr.Dataset, ax: Axes, *, bands: Sequence[str] | None = None) -> 
     ax.set(ylabel="synthetic − image (mag)", xlim=(-0.6, len(chosen) - 0.4))
     ax.legend(frameon=False, fontsize=8)
     return ax
+
+
+def kernel(report: KernelReport, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
+    """How well a PSF-matching kernel does: encircled energy, and what is left of the target.
+
+    Parameters
+    ----------
+    report
+        From :func:`specphoto.spatial.kernel.kernel_report`.
+    axes
+        Two to draw on; by default those of a new figure. On the first the encircled energy of the
+        result and of the target, on the second the residual over the target's peak.
+    """
+    if axes is None:
+        from matplotlib.figure import Figure
+
+        axes = Figure(figsize=(9.0, 4.0), layout="constrained").subplots(1, 2)
+    left, right = axes
+    left.plot(report.radius, report.encircled_target, color=ORANGE, lw=4.0, label="target PSF")
+    left.plot(report.radius, report.encircled_result, color=BLUE, lw=1.5, label="after the kernel")
+    left.set(xlabel="radius (arcsec)", ylabel="encircled energy", ylim=(0.0, 1.05))
+    left.set_xlim(0.0, report.radius[-1])
+    left.legend(frameon=False, fontsize=8, loc="lower right")
+    half = 0.5 * report.residual.shape[0] * report.scale
+    limit = 100.0 * max(report.worst_residual, 1e-4)
+    image = right.imshow(
+        100.0 * report.residual, origin="lower", extent=(-half, half, -half, half), cmap="RdBu_r",
+        vmin=-limit, vmax=limit, interpolation="nearest",
+    )  # fmt: skip
+    right.figure.colorbar(image, ax=right, label="result − target (% of the peak)")
+    right.set(xlabel="x offset (arcsec)", ylabel="y offset (arcsec)")
+    left.set_title(
+        f"largest gain {report.largest_gain:.2f}, {report.negative_share:.1%} negative", fontsize=10
+    )
+    right.set_title(f"at most {report.worst_residual:.2%} of the peak", fontsize=10)
+    return axes
 
 
 def spread_pixels(ds: xr.Dataset, n: int) -> list[tuple[int, int]]:

@@ -147,6 +147,11 @@ class PSF:
             return float(np.pi * alpha**2 * (2.0 * self.beta - 1.0) / (self.beta - 1.0) ** 2)
         return float(4.0 * np.pi * (self.fwhm / FWHM_PER_SIGMA) ** 2)
 
+    def __str__(self) -> str:
+        shape = "" if self.beta is None else f", beta {self.beta:.3g}"
+        kind = "PSF image" if self.model == "image" else self.model.capitalize()
+        return f"{kind} of {self.fwhm:.3g} arcsec{shape}"
+
     def sample(self, scale: float, size: int) -> NDArray[np.float64]:
         """Image of the PSF, ``(size, size)`` pixels of ``scale`` arcsec, centred, sum 1.
 
