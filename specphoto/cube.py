@@ -282,7 +282,8 @@ def rechunk(ds: xr.Dataset, chunks: Mapping[Any, Any]) -> xr.Dataset:
     through the disk, its default on a cluster, takes several times as long for that.
     """
     with dask.config.set({"array.rechunk.method": "tasks"}):
-        return ds.chunk(chunks)
+        # coordinates are small, and read when graphs are made: they stay as they are
+        return ds.chunk(chunks).assign_coords(ds.coords)
 
 
 def identify(ds: xr.Dataset) -> str:

@@ -344,11 +344,6 @@ def test_match_spatial__an_unknown_psf_is_refused(psf):
         match_spatial(observation(), Grid(WCS_OUT, SHAPE_OUT, psf))
 
 
-def test_match_spatial__a_sharper_target_is_refused():
-    with pytest.raises(InputError, match=r"expected a target PSF no sharper .* found 1.3 arcsec"):
-        match_spatial(observation(), photometry(), target_psf=1.3)
-
-
 def test_match_spatial__missing_variable_and_bad_axis_are_refused():
     with pytest.raises(InputError, match=r"match_spatial: expected .* found no spec_var"):
         match_spatial(observation().drop_vars("spec_var"), photometry())
@@ -439,7 +434,7 @@ def test_match_spatial__any_chunking_gives_the_same(chunks):
 
 
 def test_match_spatial__block_size_does_not_matter(monkeypatch):
-    monkeypatch.setattr("specphoto.spatial.match._BLOCK_BYTES", 11 * 4 * SHAPE[0] * SHAPE[1])
+    monkeypatch.setattr("specphoto.spatial.graph._BLOCK_BYTES", 11 * 4 * SHAPE[0] * SHAPE[1])
     out = match_spatial(observation(), photometry())
     assert out["spec_flux"].chunks[0] == (11, 11, 11, 11, 1)
     got = computed(out)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.delayed import delayed
 
-from specphoto.blas import single_thread
 from specphoto.cube import (
     BLOCK_MULTIPLE,
     Grid,
@@ -19,31 +17,32 @@ from specphoto.cube import (
     celestial_wcs,
     identify,
     pixel_scale,
-    rechunk,
     validate,
     wcs_string,
 )
 from specphoto.errors import InputError
 from specphoto.photometry.galactic import LAW, band_factors, channel_factors, common_ebv
-from specphoto.spatial import edges, plane
-from specphoto.spatial.covariance import stencil_of
+from specphoto.photometry.match import to_psf
+from specphoto.spatial import plane
+from specphoto.spatial.correlation import clipped_share, stencil_of
+from specphoto.spatial.covariance import local_affine, output_lags
 from specphoto.spatial.geometry import PixelFrame, geometry_of
-from specphoto.spatial.kernel import matching_kernel
-from specphoto.spatial.psf import PSF, known_psf, psf_attrs
-from specphoto.spatial.varying import build_varying
+from specphoto.spatial.graph import framed, match_graph
+from specphoto.spatial.psf import PSF, known_psf, psf_attrs, psf_nodes
+from specphoto.spatial.resolution import Resolution, common_resolution
 
 if TYPE_CHECKING:
-    from dask.delayed import Delayed
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from specphoto.spatial.geometry import Geometry
+    from specphoto.spatial.graph import MatchGraph
 
 __all__ = ["match_spatial"]
 
-# A block of the output stays near this size (one layer, float32).
-_BLOCK_BYTES = 12 * 2**20
-_N_NODE = 5
-_NODE_CHANNELS = 9
+logger = logging.getLogger(__name__)
+
 # Without images the bias at the edge is unknown; there coverage is all one can ask for.
 _COVERAGE_WITHOUT_IMAGES = 0.95
 
@@ -52,8 +51,8 @@ def match_spatial(
     ifs: xr.Dataset,
     target: xr.Dataset | Grid,
     *,
-    source_psf: PSF | float | None = None,
-    target_psf: PSF | float | None = None,
+    source_psf: PSF | float | str | dict[str, Any] | Sequence[tuple[float, Any]] | None = None,
+    target_psf: PSF | float | str | None = None,
     correlation: dict[str, Any] | None = None,
     ebv: float | None = None,
     compensate: bool = True,
@@ -63,23 +62,31 @@ def match_spatial(
     compat: Literal["pixedfit"] | None = None,
     kernel: NDArray[np.float64] | None = None,
 ) -> xr.Dataset:
-    """Bring a cube of spectra to the PSF and the pixel grid of the images.
+    """Bring a cube of spectra and images to one PSF and the pixel grid of the images.
 
-    Nothing is computed: the operator (:mod:`specphoto.spatial.operator`) is built once by one
-    task and applied to blocks of whole planes.
+    The broadest PSF wins: usually that of the images, to which the cube is brought; where the
+    cube is broader, at any wavelength, the images are brought to its PSF too. Nothing is computed:
+    the operator (:mod:`specphoto.spatial.operator`, one for each wavelength at which the cube's PSF
+    is known) is built once by one task and applied to blocks of whole planes.
 
     Parameters
     ----------
     ifs
         From :func:`specphoto.open_ifs`: ``spec_flux``, ``spec_var``, ``spec_mask`` (wave, y, x).
     target
-        From :func:`specphoto.open_photometry`, or a :class:`specphoto.Grid`.
-    source_psf, target_psf
-        PSF of the cube and PSF wanted: FWHM in arcsec or a :class:`~specphoto.spatial.psf.PSF`.
-        By default what the files state, at the middle of the cube's range.
+        From :func:`specphoto.open_photometry` or :func:`specphoto.photometry_from_images`, or a
+        :class:`specphoto.Grid`.
+    source_psf
+        PSF of the cube, by default what its file states at each wavelength: FWHM in arcsec, a
+        :class:`~specphoto.spatial.psf.PSF`, a ``psf`` attribute (:mod:`specphoto.cube`), pairs of
+        a wavelength in Angstrom and one of these, or 'images' for the cube's ``psf_image``.
+    target_psf
+        PSF of the images, by default what they state: FWHM in arcsec, a PSF, or a band's name
+        ('wise_w2').
     correlation
         ``{"model": "gaussian", "scale": ..., "cutoff": ...}`` of input spaxels, in spaxels, or
-        ``{"model": "none"}``; by default what the survey's reader states.
+        ``{"model": "none"}``; by default the cube's own ``spec_corr``, else what the survey's
+        reader states.
     ebv
         Galactic E(B-V) on the scale of Schlafly & Finkbeiner (2011); 0 applies none. By default
         what the headers state, one value for both data sets.
@@ -103,46 +110,55 @@ def match_spatial(
     -------
     xarray.Dataset
         ``spec_flux``, ``spec_err``, ``spec_mask`` (wave, y, x) on the target's grid, ``spec_lsf``,
-        ``coverage``, ``edge_factor``, ``edge_bias``, ``spec_region`` (y, x), and the target's
-        images, all corrected for one Galactic extinction.
+        ``coverage``, ``edge_factor``, ``edge_bias``, ``spec_region`` (y, x), ``spec_corr`` (lag,
+        y, x), the correlation between the errors of neighbouring pixels
+        (:func:`specphoto.sum_spectra` uses it), and the target's images, all corrected for one
+        Galactic extinction.
 
     Raises
     ------
     InputError
-        If the two do not overlap on the sky, a PSF is unknown, or the target's PSF is sharper.
+        If the two do not overlap on the sky, a PSF is unknown, the match would be a deconvolution,
+        or a correlation is none.
     """
     validate(ifs, "spec_flux", "spec_var", "spec_mask", "wave", verb="match_spatial")
     _check(compat, coverage)
     if compat is not None:
         from specphoto.compat import match_spatial_pixedfit
 
-        return match_spatial_pixedfit(ifs, _with_images(target), kernel)
-    images = None if isinstance(target, Grid) else _with_images(target)
-    source, output = _frame(ifs), _frame(target)
-    if kernel is None:
-        kernel = _kernel(ifs, target, source_psf, target_psf)
+        return match_spatial_pixedfit(ifs, _with_images(target, "compat"), kernel)
+    images = None if isinstance(target, Grid) else _with_images(target, "target")
+    resolution = _resolution(ifs, target, source_psf, target_psf, kernel)
+    if images is not None and resolution.images_lag:
+        images = to_psf(images, _wanted(ifs, target, target_psf), resolution.psf)
     ebv = common_ebv(ifs.attrs, images.attrs if images is not None else {}, ebv)
-    geometry = geometry_of(source, output, kernel, multiple=BLOCK_MULTIPLE, name=identify(ifs))
-    operator = delayed(build_varying, pure=True)(
-        *geometry.corners, source.shape, np.zeros(1), [kernel], min_coverage=min_coverage
-    )
-    sky, band_wave = _sky(operator, images if compensate else None, ifs, geometry)
-    stencil = stencil_of(correlation or ifs.attrs.get("correlation", {}))
-    ifs = _in_blocks(ifs, geometry.shape)
-    node_wave, nodes = _nodes(ifs, operator, stencil, sky, band_wave, geometry.shape)
-    planes = _planes(ifs, operator, nodes, node_wave, sky, band_wave, min_coverage)
-    planes, nodes = (_framed(a, geometry.box, output.shape) for a in (planes, nodes))
-    out = _assemble(ifs, images, planes, nodes, output, ebv)
-    largest = max_bias if band_wave.size > 0 else None
+    source, output = _frame(ifs), _frame(target)
+    geometry = geometry_of(
+        source, output, resolution.kernels[0], multiple=BLOCK_MULTIPLE, name=identify(ifs),
+    )  # fmt: skip
+    stencil = _stencil(ifs, correlation)
+    graph = match_graph(
+        ifs, images if compensate else None, geometry, resolution, stencil,
+        min_coverage=min_coverage,
+    )  # fmt: skip
+    node_wave, nodes = graph.nodes()
+    planes = graph.planes(nodes, node_wave)
+    planes, nodes = (framed(a, geometry.box, output.shape) for a in (planes, nodes))
+    out = _assemble(graph.ifs, images, planes, nodes, output, ebv)
+    largest = max_bias if graph.sky is not None else None
     out["spec_region"] = _region(out, max_bias=largest, min_coverage=min_coverage)
     if coverage == "cube":
         layer = planes[plane.PLANE_FIELDS.index("coverage")]
         out["coverage"] = (("wave", "y", "x"), da.nan_to_num(layer))
+    out = _with_correlation(out, graph, geometry, resolution, stencil, output)
     options = {
-        "correlation": correlation or ifs.attrs.get("correlation"), "ebv": ebv, "law": LAW,
-        "compensate": band_wave.size > 0, "max_bias": max_bias, "min_coverage": min_coverage,
+        "source_psf": [psf_attrs(psf) for psf in resolution.source],
+        "psf_wave": [float(wave) for wave in resolution.wave],
+        "correlation": _correlation_name(ifs, correlation), "ebv": ebv,
+        "law": LAW, "compensate": graph.sky is not None, "max_bias": max_bias,
+        "min_coverage": min_coverage, "images_brought_to_psf": resolution.images_lag,
     }  # fmt: skip
-    attrs = _attrs(ifs, images, target, target_psf, output, ebv)
+    attrs = _attrs(ifs, images, target, resolution, output, ebv)
     return add_provenance(annotate(out, **attrs), "match_spatial", options=options)
 
 
@@ -164,132 +180,86 @@ def _frame(ds: xr.Dataset | Grid) -> PixelFrame:
     return PixelFrame.of(celestial_wcs(ds), y, x, name=identify(ds))
 
 
-def _kernel(
-    ifs: xr.Dataset, target: xr.Dataset | Grid, source_psf: PSF | float | None,
-    target_psf: PSF | float | None,
-) -> NDArray[np.float64]:  # fmt: skip
-    """Kernel from the cube's PSF to the target's, at the middle of the cube's range."""
-    middle = float(np.median(ifs["wave"].values))
+def _wanted(ifs: xr.Dataset, target: xr.Dataset | Grid, target_psf: Any) -> PSF:
+    """PSF of the images, or of the grid, in the middle of the cube's range."""
     name = "grid" if isinstance(target, Grid) else identify(target)
-    source = known_psf(source_psf, ifs.attrs.get("psf"), middle, identify(ifs))
-    wanted = known_psf(target_psf, _stated_psf(target), middle, name)
-    return matching_kernel(source, wanted, pixel_scale(celestial_wcs(ifs)))
+    stated = target.psf if isinstance(target, Grid) else target.attrs.get("psf")
+    given = PSF.named(target_psf) if isinstance(target_psf, str) else target_psf
+    return known_psf(given, stated, float(np.median(ifs["wave"].values)), name)
 
 
-def _stated_psf(target: xr.Dataset | Grid) -> Any:
-    return target.psf if isinstance(target, Grid) else target.attrs.get("psf")
+def _resolution(
+    ifs: xr.Dataset, target: xr.Dataset | Grid, source_psf: Any, target_psf: Any,
+    kernel: NDArray[np.float64] | None,
+) -> Resolution:  # fmt: skip
+    """PSF of the result, and kernels at the wavelengths where the cube's PSF is known."""
+    wanted = _wanted(ifs, target, target_psf)
+    if kernel is not None:
+        return Resolution(wanted, [], np.zeros(1), [np.asarray(kernel, dtype=float)], False)
+    if isinstance(source_psf, str) and source_psf == "images":
+        source_psf = _psf_images(ifs)
+    wave, sources = psf_nodes(source_psf, ifs.attrs.get("psf"), identify(ifs))
+    scale = pixel_scale(celestial_wcs(ifs))
+    return common_resolution(wave, sources, wanted, scale, images=not isinstance(target, Grid))
 
 
-def _with_images(target: xr.Dataset | Grid) -> xr.Dataset:
+def _psf_images(ifs: xr.Dataset) -> list[tuple[float, PSF]]:
+    if "psf_image" not in ifs:
+        raise InputError(
+            identify(ifs), expected="images of the PSF (variable psf_image)",
+            found="none", remedy="give source_psf as a FWHM in arcsec instead of 'images'",
+        )  # fmt: skip
+    scale = pixel_scale(celestial_wcs(ifs))
+    psfs = ifs["psf_image"]
+    return [
+        (float(wave), PSF.from_image(image, scale))
+        for wave, image in zip(psfs["psf_wave"].values, psfs.values, strict=True)
+    ]
+
+
+def _stencil(ifs: xr.Dataset, correlation: dict[str, Any] | None) -> NDArray[np.float64] | None:
+    """Stencil of the cube's noise; None where the cube has a correlation of its own."""
+    if correlation is None and "spec_corr" in ifs:
+        return None
+    stencil = stencil_of(correlation or ifs.attrs.get("correlation", {}))
+    share = clipped_share(stencil)
+    if share > 0:
+        logger.info(
+            "%s: correlation: negative eigenvalues down to %.2g of the largest are clipped",
+            identify(ifs), share,
+        )  # fmt: skip
+    return stencil
+
+
+def _correlation_name(ifs: xr.Dataset, correlation: dict[str, Any] | None) -> Any:
+    if correlation is None and "spec_corr" in ifs:
+        return "spec_corr of the cube"
+    return correlation or ifs.attrs.get("correlation")
+
+
+def _with_correlation(
+    out: xr.Dataset, graph: MatchGraph, geometry: Geometry, resolution: Resolution,
+    stencil: NDArray[np.float64] | None, output: PixelFrame,
+) -> xr.Dataset:  # fmt: skip
+    """Add the correlation between output pixels, where its lags are few enough to keep."""
+    near = stencil_of(graph.ifs.attrs.get("correlation", {})) if stencil is None else stencil
+    lag_y, lag_x = output_lags(resolution.kernels, near, local_affine(*geometry.corners))
+    if lag_y.size == 0:
+        return out
+    wave, layer = graph.output_correlation(lag_y, lag_x)
+    layer = framed(layer, geometry.box, output.shape)
+    out["spec_corr"] = (("lag", "y", "x"), layer)
+    return out.assign_coords(lag_y=("lag", lag_y), lag_x=("lag", lag_x), corr_wave=wave)
+
+
+def _with_images(target: xr.Dataset | Grid, option: str) -> xr.Dataset:
     if isinstance(target, Grid):
         raise InputError(
-            "match_spatial: compat", expected="a photometric dataset as the target",
+            f"match_spatial: {option}", expected="a photometric dataset as the target",
             found="a Grid", remedy="open a photometric cube with open_photometry",
         )  # fmt: skip
     validate(target, "photo_flux", "photo_err", "photo_region", verb="match_spatial")
     return target
-
-
-def _sky(
-    operator: Delayed, images: xr.Dataset | None, ifs: xr.Dataset, geometry: Geometry
-) -> tuple[Delayed | None, NDArray[np.float64]]:
-    """Images in the cube's range as one delayed :class:`~specphoto.spatial.edges.Sky`."""
-    if images is None:
-        return None, np.empty(0)
-    wave, pivot = ifs["wave"].values, np.asarray(images["band_wave"].values, dtype=float)
-    near = np.flatnonzero((pivot > wave[0]) & (pivot < wave[-1]))
-    if near.size == 0:
-        near = np.array([int(np.argmin(np.abs(pivot - np.median(wave))))])
-    image, error = (images[v].isel(band=near).data for v in ("photo_flux", "photo_err"))
-    sky = delayed(edges.sky_from_images, pure=True)(
-        operator, image, error, *geometry.positions, geometry.box
-    )
-    return sky, pivot[near]
-
-
-def _in_blocks(ifs: xr.Dataset, shape_out: tuple[int, int]) -> xr.Dataset:
-    """Whole planes, split in wave so that a block of the output stays small."""
-    plane_size = 4 * max(shape_out[0] * shape_out[1], ifs.sizes["y"] * ifs.sizes["x"])
-    n_wave = max(1, min(ifs.sizes["wave"], _BLOCK_BYTES // plane_size))
-    return rechunk(ifs, {"wave": n_wave, "y": -1, "x": -1})
-
-
-def _nodes(
-    ifs: xr.Dataset, operator: Delayed, stencil: NDArray[np.float64], sky: Delayed | None,
-    band_wave: NDArray[np.float64], shape: tuple[int, int],
-) -> tuple[NDArray[np.float64], da.Array]:  # fmt: skip
-    """Smooth terms at a few wavelengths, ``(n_node, 5, y, x)``; the same whatever the chunks."""
-    wave = ifs["wave"].values
-    size = min(_NODE_CHANNELS, wave.size)
-    middle = np.linspace(0.06, 0.94, min(_N_NODE, wave.size)) * (wave.size - 1)
-    first = np.unique(np.clip(np.round(middle).astype(int) - size // 2, 0, wave.size - size))
-    layers = []
-    for start in first:
-        few = ifs.isel(wave=slice(int(start), int(start) + size))
-        layer = delayed(match_node, pure=True)(
-            operator, few["spec_flux"].data, few["spec_var"].data, few["spec_mask"].data,
-            float(wave[start : start + size].mean()), stencil, sky, band_wave,
-        )  # fmt: skip
-        layers.append(da.from_delayed(layer, (len(plane.NODE_FIELDS), *shape), dtype=np.float32))
-    node_wave = np.array([wave[s : s + size].mean() for s in first])
-    return node_wave, da.stack(layers).rechunk(-1)
-
-
-def match_node(
-    operator: Any, flux: Any, variance: Any, mask: Any, *args: Any
-) -> NDArray[np.float32]:
-    with single_thread():
-        return plane.match_node(operator, variance, _good(flux, variance, mask), *args)
-
-
-def _good(
-    flux: NDArray[np.float32], variance: NDArray[np.float32], mask: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Voxels that hold information: not masked, finite, of positive variance."""
-    return ~mask & np.isfinite(flux) & np.isfinite(variance) & (variance > 0)
-
-
-def _planes(
-    ifs: xr.Dataset, operator: Delayed, nodes: da.Array, node_wave: NDArray[np.float64],
-    sky: Delayed | None, band_wave: NDArray[np.float64], min_coverage: float,
-) -> da.Array:  # fmt: skip
-    """All channels through the operator, ``(4, wave, y, x)``."""
-    flux = ifs["spec_flux"].data
-    wave = da.from_array(ifs["wave"].values, chunks=(flux.chunks[0],))
-    planes: da.Array = da.blockwise(
-        partial(_planes_of_block, node_wave=node_wave, band_wave=band_wave,
-                min_coverage=min_coverage),
-        "fwvu", flux, "wyx", ifs["spec_var"].data, "wyx", ifs["spec_mask"].data, "wyx",
-        wave, "w", nodes, "nkvu", operator, None, sky, None,
-        new_axes={"f": len(plane.PLANE_FIELDS)},
-        concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
-        token="match-planes",
-    )  # fmt: skip
-    return planes
-
-
-def _planes_of_block(
-    flux: Any, variance: Any, mask: Any, wave: Any, nodes: Any, operator: Any, sky: Any,
-    **options: Any,
-) -> NDArray[np.float32]:  # fmt: skip
-    with single_thread():
-        good = _good(flux, variance, mask)
-        return plane.match_planes(
-            operator, flux, variance, good, wave, nodes, options["node_wave"], sky,
-            options["band_wave"], min_coverage=options["min_coverage"],
-        )  # fmt: skip
-
-
-def _framed(array: da.Array, box: tuple[slice, slice], shape: tuple[int, int]) -> da.Array:
-    """Put a box into the output frame; beyond the cube's reach all is unknown.
-
-    The box stays a chunk of its own: the stages that follow move only what holds data.
-    """
-    width = [(s.start, n - s.stop) for s, n in zip(box, shape, strict=True)]
-    padded: da.Array = da.pad(
-        array, [(0, 0)] * (array.ndim - 2) + width, mode="constant", constant_values=np.nan
-    )
-    return padded
 
 
 def _assemble(
@@ -359,12 +329,12 @@ def _region(ds: xr.Dataset, *, max_bias: float | None, min_coverage: float) -> x
 
 def _attrs(
     ifs: xr.Dataset, images: xr.Dataset | None, target: xr.Dataset | Grid,
-    target_psf: PSF | float | None, output: PixelFrame, ebv: float | None,
+    resolution: Resolution, output: PixelFrame, ebv: float | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Attributes of the matched dataset; where both have one, the images' tells of the grid."""
     known = {name: value for name, value in ifs.attrs.items() if value is not None}
     merged = {**(images.attrs if images is not None else {}), **known}
-    merged["psf"] = psf_attrs(_stated_psf(target) if target_psf is None else target_psf)
+    merged["psf"] = psf_attrs(resolution.psf)
     if not isinstance(target, Grid):
         merged["photo_ebv"] = target.attrs.get("ebv")
     # it is told of the cube's spaxels, which are gone

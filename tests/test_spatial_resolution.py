@@ -1,0 +1,204 @@
+"""Which PSF wins, at which wavelength, and what is done to the cube and to the images."""
+
+from __future__ import annotations
+
+import dask
+import numpy as np
+import pytest
+from lazy import raise_if_computes
+from spatial_cases import cube, gaussian_sky, images, tan_wcs
+
+from specphoto.cube import Grid
+from specphoto.errors import InputError
+from specphoto.spatial.match import match_spatial
+from specphoto.spatial.psf import PSF
+from specphoto.spatial.resolution import common_resolution
+
+SHAPE, SHAPE_OUT = (60, 58), (31, 33)
+WCS_IN, WCS_OUT = tan_wcs(SHAPE, 0.5), tan_wcs(SHAPE_OUT, 1.0)
+WAVE = np.linspace(4000.0, 9000.0, 41)
+NODES = [4702.5, 6176.6, 7496.1, 8946.7]
+SKY = 6.0  # FWHM of the blob before any PSF
+
+
+def blob(wcs, shape, psf, scale):
+    """Gaussian source of unit flux per arcsec2 at its peak before the PSF, per pixel."""
+    fwhm = np.hypot(SKY, psf)
+    return scale**2 * (SKY / fwhm) ** 2 * gaussian_sky(wcs, shape, fwhm)
+
+
+def rebinned(psf):
+    """The blob as the cube's own pixels see it, summed to the output's: four to one."""
+    fine = (2 * SHAPE_OUT[0], 2 * SHAPE_OUT[1])
+    flux = blob(tan_wcs(fine, 0.5), fine, psf, 0.5)
+    return flux.reshape(SHAPE_OUT[0], 2, SHAPE_OUT[1], 2).sum(axis=(1, 3))
+
+
+def observation(fwhm_at, nodes=NODES):
+    """Cube whose PSF has the FWHM ``fwhm_at(wave)``, told of at the nodes."""
+    planes = [blob(WCS_IN, SHAPE, fwhm_at(wave), 0.5) for wave in WAVE]
+    psf = {"model": "gaussian", "wave": list(nodes), "fwhm": [fwhm_at(w) for w in nodes],
+           "beta": None}  # fmt: skip
+    return cube(np.stack(planes), WCS_IN, wave=WAVE, psf=psf)
+
+
+def photometry(fwhm):
+    return images(np.stack([blob(WCS_OUT, SHAPE_OUT, fwhm, 1.0)] * 3), WCS_OUT, fwhm=fwhm)
+
+
+def computed(ds, *names):
+    with dask.config.set(scheduler="synchronous"):
+        return ds[[*names, "spec_region"]].compute()
+
+
+def linear(wave):
+    return float(np.interp(wave, [4702.5, 8946.7], [2.9, 2.3]))
+
+
+# -- the choice
+
+
+def test_common_resolution__the_images_psf_is_the_usual_end():
+    psf = common_resolution([0.0], [PSF("gaussian", 2.5)], PSF("gaussian", 6.4), 0.5, images=True)
+    assert psf.psf.fwhm == 6.4
+    assert not psf.images_lag
+    assert psf.kernels[0].shape[0] > 1
+
+
+def test_common_resolution__a_broader_cube_takes_the_images_along():
+    sources = [PSF("gaussian", 2.9), PSF("gaussian", 2.5)]
+    found = common_resolution([5e3, 8e3], sources, PSF("gaussian", 1.3), 0.5, images=True)
+    assert found.psf.fwhm == 2.9
+    assert found.images_lag
+    sharp, other = (np.square(k[k.shape[0] // 2]).sum() for k in found.kernels)
+    assert sharp == 1.0  # the broadest stays as it is
+    assert other < 1.0
+    assert found.kernels[0].shape == found.kernels[1].shape
+
+
+def test_common_resolution__without_images_a_cube_is_not_deconvolved():
+    with pytest.raises(InputError, match=r"PSF match: expected .* 2.9 arcsec, found 1.3 arcsec"):
+        common_resolution([0.0], [PSF("gaussian", 2.9)], PSF("gaussian", 1.3), 0.5, images=False)
+
+
+def test_match_spatial__a_grid_sharper_than_the_cube_is_refused():
+    with pytest.raises(InputError, match=r"expected a target PSF no sharper .* found 1.3 arcsec"):
+        match_spatial(observation(linear), Grid(WCS_OUT, SHAPE_OUT, 1.3))
+
+
+# -- a PSF that varies with wavelength
+
+
+def test_match_spatial__every_channel_reaches_the_target_psf():
+    out = computed(match_spatial(observation(linear), photometry(5.0)), "spec_flux")
+    want = rebinned(5.0)
+    inside = out["spec_region"].values & (want > 0.05 * want.max())
+    assert inside.sum() > 50
+    error = np.abs(out["spec_flux"].values / want - 1.0)[:, inside]
+    assert error.max() < 0.004
+    # one PSF for all wavelengths does not do it
+    one = match_spatial(observation(linear), photometry(5.0), source_psf=linear(6500.0))
+    wrong = np.abs(computed(one, "spec_flux")["spec_flux"].values / want - 1.0)[:, inside]
+    assert wrong.max() > 5.0 * error.max()
+
+
+def test_match_spatial__is_smooth_across_a_node():
+    def kinked(wave):
+        return float(np.interp(wave, NODES, [2.9, 2.3, 2.8, 2.2]))
+
+    out = computed(match_spatial(observation(kinked), photometry(5.0)), "spec_flux", "spec_err")
+    middle = out.isel(y=15, x=16)
+    steps = np.abs(np.diff(middle["spec_flux"].values / middle["spec_flux"].values.mean()))
+    assert steps.max() < 0.003
+    # errors follow the operator, and the operator is piecewise linear
+    bends = np.abs(np.diff(middle["spec_err"].values, 2)) / middle["spec_err"].values.mean()
+    assert bends.max() < 0.06
+
+
+def test_match_spatial__pairs_of_wavelength_and_psf_are_a_psf():
+    pairs = [(w, linear(w)) for w in NODES]
+    stated = computed(match_spatial(observation(linear), photometry(5.0)), "spec_flux")
+    ifs = observation(linear)
+    ifs.attrs["psf"] = None
+    given = computed(match_spatial(ifs, photometry(5.0), source_psf=pairs), "spec_flux")
+    np.testing.assert_array_equal(stated["spec_flux"], given["spec_flux"])
+
+
+def test_match_spatial__psf_images_of_the_survey_are_an_option():
+    ifs = observation(linear)
+    stars = np.stack([gaussian_sky(tan_wcs((41, 41), 0.5), (41, 41), linear(w)) for w in NODES])
+    told = ifs.assign(psf_image=(("psf_wave", "psf_y", "psf_x"), stars.astype("f4")))
+    told = told.assign_coords(psf_wave=NODES)
+    out = computed(match_spatial(told, photometry(5.0), source_psf="images"), "spec_flux")
+    plain = computed(match_spatial(ifs, photometry(5.0)), "spec_flux")
+    inside = plain["spec_region"].values & (rebinned(5.0) > 0.05)
+    ratio = (out["spec_flux"] / plain["spec_flux"]).values[:, inside]
+    np.testing.assert_allclose(ratio, 1.0, atol=5e-3)
+    with pytest.raises(InputError, match=r"expected images of the PSF \(variable psf_image\)"):
+        match_spatial(ifs, photometry(5.0), source_psf="images")
+
+
+# -- images sharper than the cube
+
+
+def test_match_spatial__sharper_images_are_brought_to_the_cube():
+    with raise_if_computes():
+        lazy = match_spatial(observation(lambda _: 2.6), photometry(1.3))
+    assert lazy.attrs["psf"]["fwhm"] == [2.6]
+    assert lazy.attrs["provenance"][-1]["options"]["images_brought_to_psf"]
+    out = computed(lazy, "spec_flux", "photo_flux", "photo_err")
+    want = blob(WCS_OUT, SHAPE_OUT, 2.6, 1.0)
+    inside = out["spec_region"].values & (want > 0.1 * want.max())
+    assert inside.sum() > 40
+    np.testing.assert_allclose(out["photo_flux"].values[:, inside] / want[inside], 1.0, atol=0.006)
+    want = rebinned(2.6)
+    np.testing.assert_allclose(out["spec_flux"].values[:, inside] / want[inside], 1.0, atol=0.002)
+    before = photometry(1.3)["photo_err"].values
+    # the mean of many independent pixels is better known than one
+    middle = out["photo_err"].values[:, 15, 16] / before[:, 15, 16]
+    assert (middle < 0.7).all()
+
+
+def test_match_spatial__where_psfs_cross_the_broadest_wins():
+    lazy = match_spatial(observation(linear), photometry(2.6))
+    assert lazy.attrs["psf"]["fwhm"] == [2.9]
+    out = computed(lazy, "spec_flux", "photo_flux")
+    inside = out["spec_region"].values & (out["photo_flux"].values[0] > 0.1)
+    assert inside.sum() > 40
+    images = blob(WCS_OUT, SHAPE_OUT, 2.9, 1.0)
+    for name, want in (("spec_flux", rebinned(2.9)), ("photo_flux", images)):
+        np.testing.assert_allclose(out[name].values[:, inside] / want[inside], 1.0, atol=0.006)
+
+
+# -- correlation of what comes out
+
+
+def test_match_spatial__delivers_the_correlation_of_its_pixels():
+    ifs = observation(linear)
+    ifs.attrs["correlation"] = {"model": "gaussian", "scale": 1.92, "cutoff": 6.4}
+    with raise_if_computes():
+        lazy = match_spatial(ifs, photometry(5.0))
+    corr = computed(lazy, "spec_corr")["spec_corr"]
+    assert corr.dims == ("lag", "y", "x")
+    assert float(corr["corr_wave"]) == pytest.approx(6500.0, abs=200.0)
+    here = corr.isel(y=15, x=16)
+    next_to = here[(here["lag_y"] == 0) & (here["lag_x"] == 1)]
+    assert 0.8 < float(next_to[0]) < 1.0
+    assert float(np.abs(here).min()) < 0.03
+
+
+def test_match_spatial__the_cubes_own_correlation_goes_before_the_model():
+    ifs = observation(linear)
+    lag_y, lag_x = np.array([0, 1, 1, 1]), np.array([1, -1, 0, 1])
+    rho = np.full((2, 4, *SHAPE), 0.2, "f4")
+    told = ifs.assign(spec_corr=(("corr_wave", "lag", "y", "x"), rho)).assign_coords(
+        corr_wave=[5000.0, 8000.0], lag_y=("lag", lag_y), lag_x=("lag", lag_x)
+    )
+    plain = computed(match_spatial(ifs, photometry(5.0)), "spec_err")["spec_err"]
+    more = computed(match_spatial(told, photometry(5.0)), "spec_err")["spec_err"]
+    none = match_spatial(told, photometry(5.0), correlation={"model": "none"})
+    # eight neighbours at 0.2, under weights that hardly change from one to the next
+    ratio = (more / plain).isel(y=15, x=16)
+    np.testing.assert_allclose(ratio, np.sqrt(1.0 + 8 * 0.2), rtol=0.04)
+    np.testing.assert_array_equal(computed(none, "spec_err")["spec_err"], plain)
+    assert none.attrs["provenance"][-1]["options"]["correlation"] == {"model": "none"}
