@@ -188,7 +188,7 @@ def test_sum_spectra__missing_pixels_have_the_bins_mean_spectrum():
     # the pixels differ by a factor alone; their mean light is of the channels that are good
     np.testing.assert_allclose(out["spec_flux"][0, 3], whole["spec_flux"][0, 3], rtol=2e-3)
     plain = 81 * float(ds["spec_flux"].where(~ds["spec_mask"])[3, 15:24, 14:23].mean())
-    assert abs(plain / float(whole["spec_flux"][0, 3]) - 1.0) > 0.01
+    assert abs(plain / float(whole["spec_flux"][0, 3]) - 1.0) > 0.005
     assert out["spec_err"][0, 3] != whole["spec_err"][0, 3]
     np.testing.assert_array_equal(np.flatnonzero(out["spec_mask"][0]), [8, 12])
     assert np.isnan(out["spec_flux"].values[0, [8, 12]]).all()
