@@ -182,6 +182,21 @@ def test_matching_kernel__two_psf_images(shape):
     assert second_moment(K) == pytest.approx((12.8**2 - 5.0**2) * SIGMA**2, rel=0.01)
 
 
+def test_matching_kernel__crossed_psfs_cannot_be_matched_either_way():
+    y, x = np.indices((81, 81)) - 40.0
+    along = PSF.from_image(np.exp(-0.5 * ((x / 5.0) ** 2 + (y / 3.0) ** 2)), 0.5)
+    across = PSF.from_image(along.image.T, 0.5)
+    for source, target in ((along, across), (across, along)):
+        with pytest.raises(InputError, match=r"PSF match: .* missed by \d\d% of the peak"):
+            matching_kernel(source, target, 0.5)
+
+
+def test_matching_kernel__source_hardly_sampled():
+    # an image of the Hubble telescope on its own pixels, brought to the seeing of a cube
+    source, target = PSF.named("hst_wfpc2_f814w"), PSF("moffat", 0.8, 2.8)
+    assert worst(source, matching_kernel(source, target, 0.1), target, 0.1) < 0.001
+
+
 @pytest.mark.parametrize(
     ("source", "target", "limit"),
     [
