@@ -47,7 +47,7 @@ def _open(path: Path) -> xr.Dataset:
     names = {hdu.name for hdu in file.hdus}
     if {"PHOTO_FLUX", "SPEC_FLUX"} <= names:
         return open_cube(path)
-    if "FLUX_ERR" in names or "NFILTERS" in file.hdus[0].header:
+    if {"FLUX_ERR", "PHOTO_FLUX"} & names or "NFILTERS" in file.hdus[0].header:
         return open_photometry(path)
     try:
         return open_ifs(path)

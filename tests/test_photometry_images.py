@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import spatial_cases
+import xarray as xr
 from astropy.convolution import convolve_fft
 from astropy.io import fits
 from lazy import raise_if_computes
@@ -519,3 +520,17 @@ def test_photometry_from_images__follows_a_distorted_wcs():
     y, x = np.indices(flux.shape)
     at = wide.wcs.world_to_pixel(wcs.pixel_to_world(125.0, 75.0))
     np.testing.assert_allclose([(flux * x).sum(), (flux * y).sum()] / flux.sum(), at, atol=0.05)
+
+
+def test_photometry_from_images__is_written_and_opened_again(tmp_path):
+    wcs = tan_wcs((30, 30), 0.5)
+    image = Image(
+        gaussian_sky(wcs, (30, 30), 3.0), "sdss_r", wcs=wcs, zero_point=22.5, psf=1.3,
+        noise=np.full((30, 30), 0.01),
+    )  # fmt: skip
+    made = photometry_from_images([image], Grid(tan_wcs((15, 15), 1.0), (15, 15), 2.5))
+    specphoto.write_fits(made, tmp_path / "photometry.fits")
+    back = specphoto.open_photometry(tmp_path / "photometry.fits")
+    assert back.attrs["kind"] == "photometry"
+    assert back.attrs["psf"] == made.attrs["psf"]
+    xr.testing.assert_equal(back.compute(), made.compute())

@@ -12,6 +12,8 @@ import xarray as xr
 from specphoto.cube import add_provenance, annotate, validate
 from specphoto.errors import InputError
 from specphoto.io import survey
+from specphoto.io.cube_reader import open_cube
+from specphoto.io.fits_layout import ATTRIBUTES
 from specphoto.io.fitsfile import FitsFile, open_fits
 from specphoto.io.images import read_images
 
@@ -36,7 +38,8 @@ def open_photometry(
     Parameters
     ----------
     path
-        FITS file, gzipped or not, with FLUX as an extension or as the primary HDU.
+        FITS file, gzipped or not, with FLUX as an extension or as the primary HDU; or one that
+        :func:`specphoto.write_fits` made of a photometric dataset, which comes back as it was.
     compat
         None: fluxes are multiplied, per band, by what makes them the photon-weighted mean
         :math:`F_\lambda` of the filter's curve, the quantity models are compared with
@@ -61,6 +64,8 @@ def open_photometry(
         filter of no known curve.
     """
     file = open_fits(path)
+    if ATTRIBUTES in file and "PHOTO_FLUX" in file and "SPEC_FLUX" not in file:
+        return open_cube(path)
     flux = _flux_name(file)
     assumed: list[str] = []
     found = read_images(
