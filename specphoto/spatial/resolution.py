@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from specphoto.spatial.kernel import SAME_FWHM, matching_kernel
+from specphoto.spatial.psf import broadest
 from specphoto.spatial.varying import same_shape
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ def common_resolution(
     InputError
         If a match would be a deconvolution.
     """
-    broadest = max(sources, key=lambda psf: psf.fwhm)
-    lag = images and broadest.fwhm > target.fwhm * (1.0 + SAME_FWHM)
-    psf = broadest if lag else target
+    widest = broadest(sources)
+    # by area, so that the wings count; as for FWHM, nearly the same is the same
+    lag = images and widest.area > target.area * (1.0 + SAME_FWHM) ** 2
+    psf = widest if lag else target
     kernels = [matching_kernel(source, psf, scale) for source in sources]
     return Resolution(psf, list(sources), np.asarray(wave, dtype=float), same_shape(kernels), lag)
