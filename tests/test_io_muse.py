@@ -47,7 +47,7 @@ def test_open_ifs__attributes(tmp_path: Path) -> None:
     assert attrs["name"] == "Abell 478"
     assert (attrs["ra"], attrs["dec"]) == (63.355417, 10.46556)
     assert attrs["ebv_corrected"] is False
-    assert attrs["correlation"] == {"model": "none"}
+    assert attrs["correlation"] == {"model": "gaussian", "scale": 0.5, "cutoff": 2.0}
     assert "psf" not in attrs
     assert open_ifs(tmp_path / "a.fits", psf_fwhm=1.05).attrs["psf"]["fwhm"] == [1.05]
 

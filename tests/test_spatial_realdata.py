@@ -19,6 +19,7 @@ from test_spatial_overlap import area, clip_polygon
 import specphoto
 from specphoto.cube import Grid, celestial_wcs
 from specphoto.io.grid import grid_from_image
+from specphoto.spatial.correlation import stencil_of
 from specphoto.spatial.kernel import matching_kernel
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.psf import PSF
@@ -136,3 +137,22 @@ def test_muse__equals_convolve_fft_then_reproject_exact(muse, matched, grid, wav
     assert inside.sum() > 150
     difference = (out["spec_flux"].values - wanted)[inside]
     assert np.abs(difference).max() < 1e-3 * np.nanmax(wanted)
+
+
+def test_muse__noise_of_neighbours_is_correlated_as_stated(realdata):
+    # between sky lines, without what varies slowly in wavelength: the noise
+    ifs = specphoto.open_ifs(realdata / "muse_a478/minicube.fits", psf_fwhm=SEEING)
+    stencil = stencil_of(ifs.attrs["correlation"])
+    middle = stencil.shape[0] // 2
+    for first, last in ((5000, 5500), (6050, 6250), (6650, 6830), (8050, 8250)):
+        some = ifs.sel(wave=slice(first, last)).compute()
+        flux, sigma = some["spec_flux"].values, np.sqrt(some["spec_var"].values)
+        noise = (flux - ndimage.uniform_filter1d(flux, 15, axis=0)) / sigma
+        noise -= np.nanmedian(noise, axis=(1, 2), keepdims=True)
+        noise = np.where(np.abs(noise) < 6.0, noise, 0.0)
+        power = (noise**2).mean()
+        for dy, dx in ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0)):
+            one = noise[:, dy:, dx:]
+            other = noise[:, : noise.shape[1] - dy, : noise.shape[2] - dx]
+            found = (one * other).mean() / power
+            assert found == pytest.approx(stencil[middle + dy, middle + dx], abs=0.025)

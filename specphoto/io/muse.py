@@ -60,7 +60,7 @@ class MuseReader:
         wave = survey.vacuum_wave(axis, file["DATA"].shape[0])
         assumed: list[str] = []
         survey.assume(file.path, assumed, "line-spread function of Bacon et al. 2017")
-        survey.assume(file.path, assumed, "no correlation between spaxels")
+        survey.assume(file.path, assumed, f"spaxel correlation {facts['correlation']}")
         lsf = np.polyval(facts["lsf_fwhm"], vacuum_to_air(wave)) * survey.SIGMA_PER_FWHM
         chunk = plane_chunks(file["DATA"].shape, chunks)
         fatal = survey.fatal_bits(facts["mask"], mask_bits)
