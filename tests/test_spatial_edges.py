@@ -114,22 +114,23 @@ def test_match_spatial__small_bundle_is_compensated_or_flagged(discs):
     out, bias = matched(discs, FIBRES_19)
     everywhere = ring(FIBRES_19, 0.0, 1.0)
     assert np.abs(plain[:, everywhere]).max() > 0.6
-    assert np.abs(bias[:, everywhere]).max() < 0.025
+    assert np.abs(bias[:, everywhere]).max() < 0.01
     region = out["spec_region"].values
-    assert region[ring(FIBRES_19, 0.0, 0.5)].all()
+    assert region[everywhere].all()
     assert np.abs(bias[:, region]).max() < 0.02
     # the estimate follows the true bias
     estimate = np.broadcast_to(out["edge_bias"].values[everywhere], bias[:, everywhere].shape)
-    assert (np.abs(bias[:, everywhere]) < 1.2 * estimate + 0.002).all()
+    assert (np.abs(bias[:, everywhere]) < 1.2 * estimate + 0.001).all()
 
 
-def test_match_spatial__centre_on_the_edge_of_a_small_bundle_is_the_known_worst_case():
-    # the images cannot tell on which side of the edge the light is: better, not good
+def test_match_spatial__centre_on_the_edge_of_a_small_bundle_is_right_too():
+    # blunt images cannot tell on which side of the edge the light is: the cube's detail does
     _, plain = matched(OFF_CENTRE, FIBRES_19, compensate=False)
     out, bias = matched(OFF_CENTRE, FIBRES_19)
     region = out["spec_region"].values
-    assert np.abs(bias[:, region]).max() < 0.07
-    assert np.abs(bias[:, region]).max() < 0.1 * np.abs(plain[:, region]).max()
+    assert region[ring(FIBRES_19, 0.0, 1.0)].all()
+    assert np.abs(bias[:, region]).max() < 0.02
+    assert np.abs(bias[:, region]).max() < 0.03 * np.abs(plain[:, region]).max()
 
 
 def test_match_spatial__edge_factor_is_the_size_of_the_compensation():

@@ -280,7 +280,7 @@ def test_match_spatial__slices_keep_their_sky():
     got = computed(match_spatial(cut, target), ["spec_flux", "spec_region"])
     known = np.isfinite(whole["spec_flux"].values) & whole["spec_region"].values
     np.testing.assert_allclose(
-        got["spec_flux"].values[known], whole["spec_flux"].values[known], rtol=2e-4
+        got["spec_flux"].values[known], whole["spec_flux"].values[known], rtol=1e-3
     )
 
 
@@ -461,7 +461,7 @@ def test_match_spatial__graph_of_a_full_size_cube_is_small():
     n_block = len(out["spec_flux"].chunks[0])
     assert 8 <= n_block <= 64
     # tasks for each block and its frame, none for each channel or pixel
-    assert graph_size(out[CUBES]) < 100 * n_block + 300
+    assert graph_size(out[CUBES]) < 100 * n_block + 400
 
 
 def test_match_spatial__same_input_makes_the_same_keys():

@@ -63,16 +63,12 @@ class MatchGraph:
     min_coverage: float
 
     def nodes(self) -> tuple[NDArray[np.float64], da.Array]:
-        """Smooth terms at a few wavelengths, ``(n_node, 5, y, x)``, whatever the chunks."""
-        wave = self.ifs["wave"].values
-        size = min(_NODE_CHANNELS, wave.size)
-        middle = np.linspace(0.06, 0.94, min(_N_NODE, wave.size)) * (wave.size - 1)
-        first = np.unique(np.clip(np.round(middle).astype(int) - size // 2, 0, wave.size - size))
-        node_wave = np.array([wave[s : s + size].mean() for s in first])
+        """Smooth terms at a few wavelengths, ``(n_node, n_field, y, x)``, whatever the chunks."""
+        size, first, node_wave = _node_channels(self.ifs["wave"].values)
         layers = []
         for start, here in zip(first, node_wave, strict=True):
             layer = delayed(_match_node, pure=True)(
-                self.operator, *self._channels(int(start), size), float(here),
+                self.operator, *_channels(self.ifs, int(start), size), float(here),
                 self._correlation(float(here)), self.sky, self.band_wave,
             )  # fmt: skip
             shape = (len(plane.NODE_FIELDS), *self.shape)
@@ -105,14 +101,11 @@ class MatchGraph:
         start = (wave.size - size) // 2
         here = float(wave[start : start + size].mean())
         layer = delayed(_output_node, pure=True)(
-            self.operator, *self._channels(start, size), here, self._correlation(here), lag_y, lag_x
-        )
+            self.operator, *_channels(self.ifs, start, size), here, self._correlation(here),
+            lag_y, lag_x,
+        )  # fmt: skip
         shape = (lag_y.size, *self.shape)
         return here, da.from_delayed(layer, shape, dtype=np.float32)
-
-    def _channels(self, start: int, size: int) -> list[da.Array]:
-        few = self.ifs.isel(wave=slice(start, start + size))
-        return [few[name].data for name in ("spec_flux", "spec_var", "spec_mask")]
 
     def _correlation(self, wave: float) -> Any:
         """Correlation of the cube's noise at a wavelength: a stencil, or a task that gives lags."""
@@ -156,8 +149,8 @@ def match_graph(
         *geometry.corners, shape_in, resolution.wave, resolution.kernels,
         min_coverage=min_coverage, pad=geometry.pad, shift=shift,
     )  # fmt: skip
-    sky, band_wave = _sky(operator, images, ifs, geometry, shift)
-    blocks = _in_blocks(ifs, geometry.shape)
+    blocks = _in_blocks(_without_foreground(ifs), geometry.shape)
+    sky, band_wave = _sky(operator, images, blocks, geometry, shift)
     return MatchGraph(blocks, operator, sky, band_wave, correlation, geometry.shape, min_coverage)
 
 
@@ -184,17 +177,53 @@ def _sky(
     if near.size == 0:
         near = np.array([int(np.argmin(np.abs(pivot - np.median(wave))))])
     image, error = (images[v].isel(band=near).data for v in ("photo_flux", "photo_err"))
+    size, first, node_wave = _node_channels(wave)
+    cube = [delayed(_seen_at, pure=True)(*_channels(ifs, int(start), size)) for start in first]
+    foreground = ifs["foreground"].data if "foreground" in ifs else None
     sky = delayed(_sky_at, pure=True)(
-        operator, image, error, geometry.positions, shift, geometry.box
-    )
+        operator, image, error, geometry.positions, shift, geometry.box, cube,
+        interpolation(node_wave, pivot[near]), foreground,
+    )  # fmt: skip
     return sky, pivot[near]
 
 
 def _sky_at(
-    operator: Any, image: Any, error: Any, positions: Any, shift: Any, box: Any
-) -> edges.Sky:
+    operator: Any, image: Any, error: Any, positions: Any, shift: Any, box: Any, cube: Any,
+    share: Any, foreground: Any,
+) -> edges.Sky:  # fmt: skip
     x, y = shifted_positions(positions, shift)
-    return edges.sky_from_images(operator, image, error, x, y, box)
+    seen = edges.Seen(share, np.stack(cube))
+    with single_thread():
+        return edges.sky_from_images(
+            operator, image, error, x, y, box, seen=seen, foreground=foreground
+        )
+
+
+def _node_channels(
+    wave: NDArray[np.float64],
+) -> tuple[int, NDArray[np.int_], NDArray[np.float64]]:
+    """Number of channels of a node, the first channel of each, and their wavelengths."""
+    size = min(_NODE_CHANNELS, wave.size)
+    middle = np.linspace(0.06, 0.94, min(_N_NODE, wave.size)) * (wave.size - 1)
+    first = np.unique(np.clip(np.round(middle).astype(int) - size // 2, 0, wave.size - size))
+    return size, first, np.array([wave[s : s + size].mean() for s in first])
+
+
+def _channels(ifs: xr.Dataset, start: int, size: int) -> list[da.Array]:
+    few = ifs.isel(wave=slice(start, start + size))
+    return [few[name].data for name in ("spec_flux", "spec_var", "spec_mask")]
+
+
+def _seen_at(flux: Any, variance: Any, mask: Any) -> NDArray[np.float32]:
+    return plane.mean_light(flux, variance, _good(flux, variance, mask))
+
+
+def _without_foreground(ifs: xr.Dataset) -> xr.Dataset:
+    """The cube with spaxels of foreground objects masked."""
+    if "foreground" not in ifs:
+        return ifs
+    mask = ifs["spec_mask"] | ifs["foreground"]
+    return ifs.assign(spec_mask=mask.transpose("wave", "y", "x"))
 
 
 def _in_blocks(ifs: xr.Dataset, shape_out: tuple[int, int]) -> xr.Dataset:
