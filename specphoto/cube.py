@@ -163,6 +163,26 @@ VARIABLES: Mapping[str, Variable] = {
             "1-sigma errors of register_fit",
         ),
         Variable("register_status", ((),), "i", "", "whether a shift was found, and why not"),
+        Variable("register_band_status", (("register_band",),), "i", "", "the same of each band"),
+        Variable(
+            "register_chi2", (("register_band",),), "f", "", "chi-square per degree of freedom"
+        ),
+        Variable(
+            "register_correlation", (("register_band",),), "f", "",
+            "correlation of image and synthetic image after the fit",
+        ),
+        Variable(
+            "register_residual", (("register_band",),), "f", "",
+            "rms difference of the two after the fit, over the core's height above the sky",
+        ),
+        Variable(
+            "register_image", (("register_band", *_MAP),), "f", FLUX_UNIT,
+            "image as compared, at the common PSF",
+        ),
+        Variable(
+            "register_synthetic", (("register_band", *_MAP),), "f", FLUX_UNIT,
+            "the cube's image after the fit, on the scale of the images",
+        ),
     ]
 }  # fmt: skip
 
@@ -214,6 +234,11 @@ def validate(ds: xr.Dataset, *names: str, verb: str) -> None:
             verb, expected=f"a dataset with {', '.join(names)}", found=f"no {', '.join(missing)}",
             remedy="open the file with specphoto.open_ifs, open_photometry or open_cube, "
             "or run the stage before",
+        )  # fmt: skip
+    if "label" in ds.dims:
+        raise InputError(
+            verb, expected="pixels, dims y and x", found="sums over bins, dim label",
+            remedy="sum (specphoto.sum_spectra) after this step, not before",
         )  # fmt: skip
     for name, variable in VARIABLES.items():
         if name in ds.variables:

@@ -15,7 +15,7 @@ import numpy as np
 from specphoto.spatial.correlation import LagCorrelation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -108,17 +108,29 @@ def correlation_blocks(
         Their ``i`` and ``j`` count from the first pixel of the first bin.
     """
     pairs = _LagPairs(correlation) if isinstance(correlation, LagCorrelation) else None
+    stencil = np.empty((0, 0)) if isinstance(correlation, LagCorrelation) else correlation
+    reach = pairs.reach if pairs else max(stencil.shape) // 2
     y, x = np.divmod(bins.pixel, bins.shape[1])
     blocks = []
     for first, stop in zip(bins.start[:-1].tolist(), bins.start[1:].tolist(), strict=True):
-        for i in range(first, stop, _AT_ONCE):
-            for j in range(i, stop, _AT_ONCE):
-                a, b = slice(i, min(i + _AT_ONCE, stop)), slice(j, min(j + _AT_ONCE, stop))
-                at = (y[a, None], x[a, None], y[None, b], x[None, b])
-                rho = pairs(*at) if pairs else _stationary_pairs(np.asarray(correlation), *at)
-                if rho.any():
-                    blocks.append(Block(i, j, rho if i == j else 2.0 * rho))
+        for i, j in _near_blocks(y[first:stop], x[first:stop], reach):
+            a, b = (slice(first + k, min(first + k + _AT_ONCE, stop)) for k in (i, j))
+            at = (y[a, None], x[a, None], y[None, b], x[None, b])
+            rho = pairs(*at) if pairs else _stationary_pairs(stencil, *at)
+            if rho.any():
+                blocks.append(Block(first + i, first + j, rho if i == j else 2.0 * rho))
     return blocks
+
+
+def _near_blocks(y: NDArray[np.int_], x: NDArray[np.int_], reach: int) -> Iterator[tuple[int, int]]:
+    """First pixels of each two blocks of a bin that are not farther apart than the reach."""
+    start = np.arange(0, y.size, _AT_ONCE)
+    near = np.ones((start.size, start.size), dtype=bool)
+    for axis in (y, x):
+        low, high = np.minimum.reduceat(axis, start), np.maximum.reduceat(axis, start)
+        near &= (low[:, None] - high <= reach) & (low - high[:, None] <= reach)
+    for i, j in np.argwhere(np.triu(near)).tolist():
+        yield i * _AT_ONCE, j * _AT_ONCE
 
 
 def _stationary_pairs(stencil: NDArray[np.float64], *at: NDArray[np.int_]) -> NDArray[np.float32]:
@@ -134,25 +146,25 @@ class _LagPairs:
     """Correlation of pairs of pixels, looked up by their distance."""
 
     def __init__(self, lags: LagCorrelation) -> None:
-        self._reach = int(max(lags.lag_y.max(initial=0), np.abs(lags.lag_x).max(initial=0)))
-        side = 2 * self._reach + 1
+        self.reach = int(max(lags.lag_y.max(initial=0), np.abs(lags.lag_x).max(initial=0)))
+        side = 2 * self.reach + 1
         # 0 is no correlation, the last layer the pixel itself
         self._layer = np.zeros((side, side), dtype=int)
-        self._layer[lags.lag_y + self._reach, lags.lag_x + self._reach] = (
+        self._layer[lags.lag_y + self.reach, lags.lag_x + self.reach] = (
             np.arange(lags.lag_y.size) + 1
         )
         self._rho = np.zeros((lags.lag_y.size + 2, *lags.shape), dtype=np.float32)
         self._rho[1:-1] = np.nan_to_num(lags.rho, nan=0.0)
         self._rho[-1] = 1.0
-        self._layer[self._reach, self._reach] = lags.lag_y.size + 1
+        self._layer[self.reach, self.reach] = lags.lag_y.size + 1
 
     def __call__(self, *at: NDArray[np.int_]) -> NDArray[np.float32]:
         step_y, step_x = at[2] - at[0], at[3] - at[1]
-        inside = (np.abs(step_y) <= self._reach) & (np.abs(step_x) <= self._reach)
+        inside = (np.abs(step_y) <= self.reach) & (np.abs(step_x) <= self.reach)
         # a pair is kept with its pixel from which the other lies in the half plane
         back = (step_y < 0) | ((step_y == 0) & (step_x < 0))
         sign = np.where(back, -1, 1) * inside
-        layer = self._layer[sign * step_y + self._reach, sign * step_x + self._reach]
+        layer = self._layer[sign * step_y + self.reach, sign * step_x + self.reach]
         rho = self._rho[layer, np.where(back, at[2], at[0]), np.where(back, at[3], at[1])]
         return np.where(inside, rho, np.float32(0.0))
 

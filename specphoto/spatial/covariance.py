@@ -177,8 +177,9 @@ def output_lags(
     affine
         From :func:`local_affine`.
     threshold
-        Lags of a smaller correlation are left out. For a Gaussian those beyond 1% hold 1% of the
-        variance of a large sum, half a percent of its error.
+        Lags of a smaller correlation are left out. With 1% the error of a sum over 300 pixels
+        comes out 0.2% too small for Gaussian PSFs and up to 1.2% for Moffats' wings, over 600
+        pixels 0.3% and 1.8%.
     max_lag
         With more lags than this none are given: the output grid oversamples its PSF so much that
         its correlation is not worth its room.

@@ -248,7 +248,7 @@ def _sums(
             "spec_mask": (dims, ~(sums[2] < 0.5)),
             "n_pixel": ("label", bins.n_pixel),
         },
-        coords={"label": bins.label, "wave": cube["wave"]},
+        coords={"label": bins.label, "wave": cube["wave"].reset_coords(drop=True)},
     )
 
 
@@ -265,7 +265,7 @@ def _sum_block(
 def _lsf(cube: xr.Dataset, bins: binning.Bins, light: da.Array) -> xr.DataArray:
     lsf = cube["spec_lsf"]
     if lsf.dims == ("wave",):
-        return lsf
+        return lsf.reset_coords(drop=True)
     widths = da.blockwise(
         _lsf_block, "wl", lsf.data, "wyx", cube["spec_mask"].data, "wyx", light, "yx",
         delayed(bins), None, new_axes={"l": bins.label.size}, concatenate=True,
