@@ -1,0 +1,475 @@
+r"""Where a cube lies on the images: shift, flux scale, zero of the sky and width of the PSF.
+
+The cube's own image in a band, at the PSF and on the pixels of the images, is compared with the
+image of that band. With ``P`` the image, ``m`` the move of the cube that brings it there, and ``v``
+the variance (PSF width squared) that the matched cube has beyond the images,
+
+.. math::
+
+    \sum_j A_{oj} w_j f_j = s\, T\!\left[P(x + m) + \tfrac{v}{2} \nabla^2 P\right]_o + b\, c_o
+
+where ``T`` leaves out the light that the operator does not see (:mod:`.comparison`) and ``c`` is
+the coverage. The model is linear in ``s``, ``b``, ``s m`` and ``s v`` about any pointing, so
+Gauss-Newton is a few linear fits, and the operator is built anew at the pointing found. Each term
+is weighed with a smoothed copy of its own image (an instrument), so that the noise of the image
+does not look like structure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import signal
+
+from specphoto.spatial.comparison import (
+    Limits,
+    Scene,
+    filled,
+    look,
+    missing,
+    planes_of,
+    quadratic,
+)
+from specphoto.spatial.kernel import gaussian_kernel
+from specphoto.spatial.psf import FWHM_PER_SIGMA
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from specphoto.spatial.comparison import View
+
+__all__ = [
+    "LARGEST_WIDTH",
+    "STATUS",
+    "TERMS",
+    "BandFit",
+    "Limits",
+    "Scene",
+    "Shift",
+    "combine",
+    "fit_band",
+]
+
+#: Terms of a fit: the move of the cube east and north (arcsec), flux scale (cube over images),
+#: sky offset (cube minus scaled images, flux per pixel), and the PSF width difference as FWHM of
+#: the matched cube minus FWHM of the images (arcsec).
+TERMS = ("east", "north", "scale", "offset", "width")
+#: What a fit's status says; only 'ok' moves a cube.
+STATUS = (
+    "ok", "no_band_covered", "too_few_pixels", "no_common_structure", "at_edge_of_search",
+    "shift_too_uncertain",
+)  # fmt: skip
+OK, NO_BAND, FEW_PIXELS, NO_STRUCTURE, AT_EDGE, UNCERTAIN = range(len(STATUS))
+
+# Light the operator misses, from one to five blurs of the sky too many to none; with the order
+# below, what the extrapolation may be wrong by. Order 5 leaves 0.02 arcsec of a shift in bundles
+# of 19 fibres (disc of 3 arcsec, 2.5 to 6.4 arcsec), order 3 0.06, no extrapolation 0.2.
+_TO_NO_BLUR = np.array([[5.0, -10.0, 10.0, -5.0, 1.0], [4.0, -6.0, 4.0, -1.0, 0.0]])
+# Share of the extrapolated light that is doubted in the weights, and how many times the
+# difference of the two orders counts as the error it makes.
+_DOUBT, _DOUBT_ORDERS = 0.1, 2.0
+# The weights of the fit's terms (not its model) are taken from the image blurred by this share of
+# its FWHM (sigma): the noise of single pixels no longer looks like structure.
+_INSTRUMENT_BLUR = 0.25
+# The PSFs differ by less than this share of the images' FWHM (as a sigma, in quadrature) where the
+# cube is the sharper; the cube's geometry leaves room for it.
+LARGEST_WIDTH = 0.35
+_MIN_PIXELS = 12
+# Times its information that the width is held by in a first turn.
+_HELD = 1e9
+# Smallest eigenvalue of a normal matrix of unit diagonal.
+_LEAST_INFORMATION = 1e-7
+# Side of the impulse whose response tells how the planes share noise.
+_IMPULSE = 41
+# The flux scale is to be known this many times its error.
+_SIGNIFICANT = 5.0
+_MAX_POINTINGS = 5
+_MAX_STEPS = 8
+# Share of pixels that may be left out as outliers, and how far out they are.
+_MAX_CLIPPED, _CLIP_SIGMA = 0.1, 5.0
+
+
+class BandFit(NamedTuple):
+    """Fit of one band: :data:`TERMS` and errors, covariance of the shift, how good it is.
+
+    ``image`` and ``synthetic`` are what was compared, ``(n_y, n_x)`` of the box, in the images'
+    unit and with their sky: NaN where nothing was. ``residual`` is their rms difference as a share
+    of the core, the brightest pixel above the sky.
+    """
+
+    term: NDArray[np.float64]
+    error: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    chi2: float
+    correlation: float
+    residual: float
+    status: int
+    image: NDArray[np.float32]
+    synthetic: NDArray[np.float32]
+
+
+class _Linear(NamedTuple):
+    """One linear fit: coefficients, model columns, residuals and the rows that entered."""
+
+    coefficient: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    instrument: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    residual: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    lost: NDArray[np.float64]
+    lost_other: NDArray[np.float64]
+    blur: float
+
+
+def fit_band(scene: Scene, limits: Limits | None = None) -> BandFit:
+    """Find where the cube lies on the image of one band.
+
+    Parameters
+    ----------
+    scene
+        What is compared.
+    limits
+        When a shift counts as found.
+
+    Returns
+    -------
+    BandFit
+        With status other than 0 the terms are what the fit ended with, and no ground to move a
+        cube.
+    """
+    limits = limits or Limits()
+    image = filled(scene.image)
+    move, width = np.zeros(2), 0.0
+    view = look(scene, move, width)
+    if view.pixel.size < _MIN_PIXELS:
+        return _nothing(scene, FEW_PIXELS)
+    move = _coarse(scene, view, image, limits)
+    for _ in range(_MAX_POINTINGS):
+        view = look(scene, move, width)
+        if view.pixel.size < _MIN_PIXELS:
+            return _nothing(scene, FEW_PIXELS)
+        found = _gauss_newton(scene, view, image, width, limits)
+        if found is None:
+            return _nothing(scene, NO_STRUCTURE)
+        step, new_width, fit = found
+        move = move + step
+        settled = np.hypot(*step) < 0.02 and abs(new_width - width) < 1e-3 * scene.fwhm**2
+        width = new_width
+        if settled or np.hypot(*(scene.sky_out @ move)) > 1.5 * limits.max_shift:
+            break
+    return _result(scene, view, fit, move, width, limits)
+
+
+def _coarse(
+    scene: Scene, view: View, image: NDArray[np.float64], limits: Limits
+) -> NDArray[np.float64]:
+    """Best move on a grid of half a FWHM, in output pixels."""
+    step = max(scene.scale_out, 0.5 * scene.fwhm)
+    n = int(np.ceil(limits.max_shift / step))
+    axis = np.linspace(-limits.max_shift, limits.max_shift, 2 * n + 1)
+    best, move = np.inf, np.zeros(2)
+    sigma = np.hypot(view.sigma, view.error)
+    for east, north in [(e, k) for e in axis for k in axis]:
+        trial = np.linalg.solve(scene.sky_out, np.array([east, north]))
+        plane = planes_of(image, trial, 0.0)[:1]
+        model = view.of(plane, scene.box)[0] - missing(view, scene, plane, 1)[0, 0]
+        floor = limits.model_error * np.abs(model)
+        columns = np.stack([model, view.coverage])
+        chi2, scale = _chi2(view, columns, np.hypot(sigma, floor))
+        if scale > 0 and chi2 < best:
+            best, move = chi2, trial
+    return move
+
+
+def _chi2(
+    view: View, columns: NDArray[np.float64], sigma: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Chi-square of the best scale and offset, and the scale."""
+    weight = 1.0 / sigma
+    coefficient = np.linalg.lstsq((columns * weight).T, view.data * weight, rcond=None)[0]
+    residual = (view.data - coefficient @ columns) * weight
+    return float(residual @ residual), float(coefficient[0])
+
+
+def _gauss_newton(
+    scene: Scene, view: View, image: NDArray[np.float64], width: float, limits: Limits
+) -> tuple[NDArray[np.float64], float, _Linear] | None:
+    """Steps of the move (output pixels) and the width (arcsec^2) at one operator's pointing."""
+    largest = (LARGEST_WIDTH * scene.fwhm) ** 2
+    farthest = max(1.0, 0.5 * scene.fwhm / scene.scale_out)
+    step, start, scale = np.zeros(2), width, 1.0
+    keep = np.ones(view.pixel.size, dtype=bool)
+    for turn in range(_MAX_STEPS):
+        # a negative width is in the operator; a positive one blurs the image
+        base = start if start < 0 else max(width, 0.0)
+        fit = _linear(scene, view, image, (step, base), keep, scale, limits, first=turn == 0)
+        if turn == 0 and not fit.coefficient[0] > 0:
+            return None
+        # far from the truth the linear model exaggerates; a scale that turns negative is no step
+        scale = max(fit.coefficient[0], 0.5 * scale) if turn else fit.coefficient[0]
+        change = fit.coefficient[2:] / scale
+        size = float(np.hypot(*change[:2]))
+        step = step + change[:2] * min(1.0, farthest / max(size, 1e-12))
+        before = width
+        wider = np.clip(change[2] * scene.scale_out**2, -0.2 * largest, 0.2 * largest)
+        width = float(np.clip(base + wider, -largest, 3.0 * largest)) if turn else base
+        if turn == 1:
+            keep = _without_outliers(fit)
+        if turn > 1 and size < 1e-3 and abs(width - before) < 1e-4 * scene.fwhm**2:
+            break
+    if not fit.coefficient[0] > 0:
+        return None
+    return step, width, fit
+
+
+def _linear(
+    scene: Scene, view: View, image: NDArray[np.float64], at: tuple[NDArray[np.float64], float],
+    keep: NDArray[np.bool_], scale: float, limits: Limits, *, first: bool = False,
+) -> _Linear:  # fmt: skip
+    """Weighted linear fit of image, coverage, gradient and Laplacian to the cube's image.
+
+    ``at`` is the step of the image (output pixels) and the width that is taken care of, by blur
+    of the image where it is positive (arcsec^2); in the ``first`` turn it stays as it is.
+    """
+    step, base = at
+    sigma = float(np.sqrt(max(base, 0.0)) / scene.scale_out)
+    planes = planes_of(image, step, sigma)
+    lost, other = _TO_NO_BLUR @ missing(view, scene, planes[:1], _TO_NO_BLUR.shape[1])[:, 0]
+    # the derivatives only have to lead to where the fit settles
+    slopes = view.of(planes[1:], scene.box) - missing(view, scene, planes[1:], 1)[0]
+    seen = view.of(planes[:1], scene.box)[0] - lost
+    columns = np.stack([seen, view.coverage, *slopes])
+    doubt = np.hypot(np.hypot(_DOUBT * lost, lost - other), limits.model_error * seen)
+    blurs = (sigma, float(np.hypot(sigma, _INSTRUMENT_BLUR * scene.fwhm / scene.scale_out)))
+    shared, gain = _shared_noise(scene, step, *blurs)
+    variance = view.sigma**2 + scale**2 * gain * view.error**2
+    weight = np.where(keep, 1.0 / (variance + (scale * doubt) ** 2), 0.0)
+    smooth = view.of(planes_of(image, step, blurs[1]), scene.box)
+    instrument = weight * view.coverage * np.stack([smooth[0], np.ones(weight.size), *smooth[1:]])
+    noise = shared * float((weight * view.coverage * view.error**2).sum())
+    matrix, vector = instrument @ columns.T, instrument @ view.data
+    prior = scene.prior(limits) / scale**2
+    matrix[4, 4] += prior
+    vector[4] -= prior * scale * base / scene.scale_out**2
+    if first:
+        matrix[4, 4] *= _HELD
+    inverse = _inverse(matrix, noise)
+    coefficient = inverse @ vector
+    residual = view.data - coefficient @ columns
+    return _Linear(
+        coefficient, inverse, instrument, columns, residual, weight, variance, lost, other, sigma,
+    )  # fmt: skip
+
+
+def _shared_noise(
+    scene: Scene, step: NDArray[np.float64], sigma: float, wider: float
+) -> tuple[NDArray[np.float64], float]:
+    """Noise that instruments and columns share for image noise of 1, ``(5, 5)``; the image's own.
+
+    Taken from the normal matrix: image and Laplacian share noise, so a noisy image would look too
+    sharp.
+    """
+    delta = np.zeros((_IMPULSE, _IMPULSE))
+    delta[_IMPULSE // 2, _IMPULSE // 2] = 1.0
+    planes = np.concatenate([planes_of(delta, step, wider), planes_of(delta, step, sigma)])
+    both = quadratic(planes, scene.image_correlation)
+    out = np.zeros((5, 5))
+    terms = np.array([0, 2, 3, 4])
+    out[np.ix_(terms, terms)] = both[:4, 4:]
+    return out, float(both[4, 4])
+
+
+def _inverse(matrix: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of a normal matrix less its noise; 0 for terms of which it tells nothing."""
+    out, clean = np.zeros_like(matrix), matrix - noise
+    active = np.diag(clean) > np.abs(np.diag(noise))
+    while active.any():
+        index = np.flatnonzero(active)
+        part = clean[np.ix_(index, index)]
+        norm = np.sqrt(np.diag(part))
+        _, values, vectors = np.linalg.svd(part / np.outer(norm, norm))
+        if values[-1] > _LEAST_INFORMATION:
+            out[np.ix_(index, index)] = np.linalg.inv(part)
+            break
+        # of terms that cannot be told apart the last one (width, then shift) goes
+        active[index[np.flatnonzero(np.abs(vectors[-1]) > 0.3)[-1]]] = False
+    return out
+
+
+def _without_outliers(fit: _Linear) -> NDArray[np.bool_]:
+    """Leave out pixels far from the fit (cosmic rays, stars), the worst few per cent at most."""
+    pull = np.abs(fit.residual) * np.sqrt(fit.weight)
+    spread = max(1.0, 1.4826 * float(np.median(pull)))
+    limit = max(_CLIP_SIGMA * spread, float(np.quantile(pull, 1.0 - _MAX_CLIPPED)))
+    return np.asarray(pull <= limit)
+
+
+def _result(
+    scene: Scene, view: View, fit: _Linear, move: NDArray[np.float64], width: float,
+    limits: Limits,
+) -> BandFit:  # fmt: skip
+    """Terms, errors and maps of a fit that has settled."""
+    scale, offset = fit.coefficient[:2]
+    covariance, chi2 = _covariance(scene, view, fit, limits)
+    shift = scene.sky_out @ move
+    sky = scene.sky_out @ covariance[2:4, 2:4] @ scene.sky_out.T / scale**2
+    per_fwhm2 = FWHM_PER_SIGMA**2
+    fwhm = np.sqrt(max(scene.fwhm**2 + per_fwhm2 * width, 1e-6))
+    variance = np.concatenate([np.diag(sky), np.diag(covariance)[[0, 1, 4]]])
+    error = np.sqrt(variance)
+    error[4] *= 0.5 * per_fwhm2 * scene.scale_out**2 / (scale * fwhm)
+    used = fit.weight > 0
+    image = fit.columns[0] + fit.lost
+    synthetic = (view.data + scale * fit.lost - offset * view.coverage) / scale
+    correlation, residual = _likeness(image[used], synthetic[used], offset / scale)
+    status = _status(shift, sky, correlation, _significance(scene, view, fit), limits)
+    both = np.where(used, np.stack([image, synthetic]), np.nan)
+    maps = _on_box(scene, view, both, fill=np.nan).astype(np.float32)
+    term = np.array([*shift, scale, offset, fwhm - scene.fwhm])
+    return BandFit(term, error, sky, chi2, correlation, residual, status, *maps)
+
+
+def _covariance(
+    scene: Scene, view: View, fit: _Linear, limits: Limits
+) -> tuple[NDArray[np.float64], float]:
+    r"""Sandwich covariance of the coefficients, ``(5, 5)``, and chi-square over its expectation.
+
+    :math:`M^{-1} X^T W C W X M^{-1}`, :math:`M = X^T W X`, whatever the weights ``W``; the noise
+    ``C`` is that of cube (correlated between spaxels) and images. If the residuals are larger
+    than that, so are the errors.
+    """
+    scale = fit.coefficient[0]
+    inverse = fit.inverse
+    B = _noise(scene, view, fit)
+    B[4, 4] += scene.prior(limits) / scale**2
+    expected = float((fit.weight * fit.variance).sum() - np.trace(inverse @ B))
+    chi2 = float((fit.weight * fit.residual**2).sum()) / max(expected, 1e-30)
+    doubt = _DOUBT_ORDERS * scale * (inverse @ (fit.instrument @ (fit.lost - fit.lost_other)))
+    covariance = inverse @ B @ inverse.T * max(1.0, chi2) + np.outer(doubt, doubt)
+    unknown = np.diag(inverse) == 0
+    covariance[unknown] = covariance[:, unknown] = 0.0
+    covariance[unknown, unknown] = np.inf
+    return covariance, chi2
+
+
+def _significance(scene: Scene, view: View, fit: _Linear) -> float:
+    """Flux scale over its error, for a fit of image and offset alone."""
+    two = slice(0, 2)
+    matrix = fit.instrument[two] @ fit.columns[two].T
+    if not np.linalg.det(matrix) > 0:
+        return 0.0
+    inverse = np.linalg.inv(matrix)
+    error = np.sqrt((inverse @ _noise(scene, view, fit)[two, two] @ inverse.T)[0, 0])
+    return float(fit.coefficient[0] / error)
+
+
+def _noise(scene: Scene, view: View, fit: _Linear) -> NDArray[np.float64]:
+    """``X^T W C W X``: spaxels' noise through the operator and pixels' noise, with correlation."""
+    sigma = np.sqrt(np.where(scene.good, scene.variance, 0.0))
+    spaxels = view.back(fit.instrument, scene.flux.shape) * sigma
+    pixels = _on_box(scene, view, fit.instrument * fit.coefficient[0], fill=0.0)
+    if fit.blur > 0:
+        kernel = gaussian_kernel(fit.blur)[None]
+        pixels = signal.fftconvolve(pixels, kernel, mode="same", axes=(1, 2))
+    pixels = pixels * np.nan_to_num(scene.error[scene.box], nan=0.0, posinf=0.0)
+    return quadratic(spaxels, scene.correlation) + quadratic(pixels, scene.image_correlation)
+
+
+def _on_box(
+    scene: Scene, view: View, values: NDArray[np.float64], *, fill: float
+) -> NDArray[np.float64]:
+    """Values of the compared pixels on the box, ``(n_plane, n_y, n_x)``."""
+    shape = (scene.corner_x.shape[0] - 1, scene.corner_x.shape[1] - 1)
+    frame = np.full((values.shape[0], shape[0] * shape[1]), fill)
+    frame[:, view.pixel] = values
+    return frame.reshape(-1, *shape)
+
+
+def _likeness(
+    image: NDArray[np.float64], synthetic: NDArray[np.float64], pedestal: float
+) -> tuple[float, float]:
+    """Correlation, and rms difference as a share of the brightest pixel above the sky."""
+    if image.std() == 0 or synthetic.std() == 0:
+        return 0.0, np.inf
+    correlation = float(np.corrcoef(image, synthetic)[0, 1])
+    core = float(image.max() + pedestal)
+    return correlation, float(np.std(synthetic - image)) / core if core > 0 else np.inf
+
+
+def _status(
+    shift: NDArray[np.float64], covariance: NDArray[np.float64], correlation: float,
+    significance: float, limits: Limits,
+) -> int:  # fmt: skip
+    if not correlation >= limits.min_correlation or not significance > _SIGNIFICANT:
+        return NO_STRUCTURE
+    if not _largest_error(covariance) <= limits.max_error:
+        return UNCERTAIN
+    return AT_EDGE if np.hypot(*shift) > limits.max_shift else OK
+
+
+def _largest_error(covariance: NDArray[np.float64]) -> float:
+    if not np.all(np.isfinite(covariance)):
+        return np.inf
+    return float(np.sqrt(max(np.linalg.eigvalsh(covariance)[-1], 0.0)))
+
+
+def _nothing(scene: Scene, status: int) -> BandFit:
+    """Result of a fit that cannot be made."""
+    n_y, n_x = scene.corner_x.shape[0] - 1, scene.corner_x.shape[1] - 1
+    unknown, blank = np.full(len(TERMS), np.nan), np.full((n_y, n_x), np.nan, dtype=np.float32)
+    return BandFit(
+        unknown, unknown, np.full((2, 2), np.nan), np.nan, np.nan, np.nan, status, blank, blank
+    )
+
+
+class Shift(NamedTuple):
+    """What brings the cube onto the images: arcsec east and north, covariance, and status."""
+
+    shift: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    status: int
+
+
+def combine(fits: Sequence[BandFit], limits: Limits | None = None) -> Shift:
+    """Mean shift of several bands, weighted with their inverse covariances.
+
+    Bands without common structure or at the edge of the search do not count. Bands that disagree
+    by more than their errors widen the errors of the mean.
+
+    Parameters
+    ----------
+    fits
+        One per band.
+    limits
+        When a shift counts as found.
+
+    Returns
+    -------
+    Shift
+        Zero, with unknown covariance, unless the status is 0 ('ok').
+    """
+    limits = limits or Limits()
+    unknown = np.full((2, 2), np.nan)
+    if not fits:
+        return Shift(np.zeros(2), unknown, NO_BAND)
+    able = [f for f in fits if f.status in (OK, UNCERTAIN) and np.isfinite(f.covariance).all()]
+    if not able:
+        # the band that tells most says why
+        best = max(fits, key=lambda f: np.nan_to_num(f.correlation, nan=-1.0))
+        return Shift(np.zeros(2), unknown, best.status)
+    shifts, inverses = [f.term[:2] for f in able], [np.linalg.inv(f.covariance) for f in able]
+    covariance = np.linalg.inv(np.sum(inverses, axis=0))
+    mean = covariance @ np.sum([v @ s for v, s in zip(inverses, shifts, strict=True)], axis=0)
+    if len(able) > 1:
+        chi2 = sum((s - mean) @ v @ (s - mean) for v, s in zip(inverses, shifts, strict=True))
+        covariance = covariance * max(1.0, float(chi2) / (2 * (len(able) - 1)))
+    if _largest_error(covariance) > limits.max_error:
+        return Shift(np.zeros(2), unknown, UNCERTAIN)
+    if np.hypot(*mean) > limits.max_shift:
+        return Shift(np.zeros(2), unknown, AT_EDGE)
+    return Shift(mean, covariance, OK)
