@@ -12,7 +12,7 @@ import specphoto.spatial
 import specphoto.spectral
 
 # the lazy faces; everything else in the two packages is plain numpy
-FACES = {"match", "graph", "register", "sums"}
+FACES = {"match", "graph", "inputs", "register", "sums"}
 
 
 def kernels() -> list[str]:
