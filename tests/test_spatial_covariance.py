@@ -178,7 +178,8 @@ def test_correlation_matrix__has_each_pair_twice_and_wraps_none():
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (20, 20)], ids=["dense", "lanczos"])
-def test_checked_lags__small_negative_eigenvalues_are_told_and_large_ones_refused(shape):
+def test_checked_lags__small_negative_eigenvalues_are_told_and_large_ones_refused(shape, caplog):
+    caplog.set_level("INFO", "specphoto.spatial.correlation")
     near = correlation_matrix(
         LagCorrelation(*lags_of(correlation_matrix_of(shape, CUTOFF), shape))
     ).toarray()
@@ -187,6 +188,8 @@ def test_checked_lags__small_negative_eigenvalues_are_told_and_large_ones_refuse
     assert lags.floor == pytest.approx(-float(value[0]), abs=2e-3 * float(value[-1]))
     assert lags.clipped == pytest.approx(lags.floor / float(value[-1]), rel=0.01)
     assert 0.0 < lags.clipped < 0.01
+    told = "eigenvalues down to -0.00" in caplog.text
+    assert told == (lags.clipped > 1e-3)
     with pytest.raises(InputError, match=r"cube: spec_corr.*eigenvalue of -.* of the largest"):
         checked_lags(*lags_of(correlation_matrix_of(shape, 3.0), shape), name="cube")
 

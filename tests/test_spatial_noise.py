@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from galaxy_files import small_galaxy
 from scipy import ndimage
 from spatial_cases import cube, hexagon, tan_wcs
 
 from specphoto.cube import Grid
+from specphoto.io import open_ifs
 from specphoto.simulate.manga import manga_grid
 from specphoto.simulate.noise import fibre_positions, shepard
 from specphoto.spatial.binning import bins_of, correlation_blocks, sum_planes
@@ -167,6 +169,21 @@ def observed_noise(folder):
     good = np.zeros(shape, dtype=bool)
     good[first[0][~pairs], first[1][~pairs]] = True
     return np.sqrt(variance), good, checked_lags(rho, *lags, name="7815-3702")
+
+
+@pytest.mark.parametrize("side", [3, 7])
+def test_sum_spectra__of_a_survey_file_scatter_by_their_errors(side):
+    ds = open_ifs(small_galaxy().cube.path)
+    good = (~ds["spec_mask"]).mean("wave").values > 0.9
+    labels = np.where(good, squares(good.shape, side), 0)
+    out = sum_spectra(ds, labels).compute()
+    whole = out["n_pixel"].values == side**2
+    flux, error = (out[v].values[whole] for v in ("spec_flux", "spec_err"))
+    assert whole.sum() >= 5
+    # second differences leave the noise, which is independent between channels, and few lines
+    noise = flux[:, 2:] - 2.0 * flux[:, 1:-1] + flux[:, :-2]
+    pull = noise / np.sqrt(error[:, 2:] ** 2 + 4.0 * error[:, 1:-1] ** 2 + error[:, :-2] ** 2)
+    assert 1.4826 * np.nanmedian(np.abs(pull)) == pytest.approx(1.0, abs=0.03)
 
 
 @pytest.mark.realdata

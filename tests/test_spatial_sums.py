@@ -242,6 +242,7 @@ def test_sum_spectra__sums_images_and_averages_line_widths(tmp_path):
     assert set(out.coords) == {"label", "wave", "band", "band_wave"}
     step = out.attrs["provenance"][-1]
     assert step["step"] == "sum_spectra"
+    assert step["options"].pop("clipped") == pytest.approx(0.0013, abs=1e-4)
     assert step["options"] == {"n_label": 2, "min_good": 0.9, "correlation": MANGA}
     for write, name in ((write_zarr, "sums.zarr"), (write_fits, "sums.fits")):
         write(lazy, tmp_path / name)

@@ -8,6 +8,7 @@ refused; rounding and cut wings that come near to it are clipped, and how much i
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,14 @@ __all__ = [
     "stencil_of",
 ]
 
+logger = logging.getLogger(__name__)
+
 # Cutoff over scale of MaNGA's correlation, where a model states none.
 _CUTOFF = 10.0 / 3.0
 # Negative eigenvalues up to this share of the largest are clipped, beyond it refused.
 _LARGEST_CLIP = 0.01
+# Of the largest eigenvalue: what the smallest is known to, by the tolerance of the iteration.
+_TOLERANCE = 1e-3
 # Smaller matrices are solved whole: Lanczos needs room.
 _DENSE_BELOW = 100
 
@@ -217,6 +222,11 @@ def checked_lags(
             remedy="check the cube's correlation, or match with the option correlation",
         )  # fmt: skip
     floor = max(0.0, -low)
+    if floor > _TOLERANCE * high:
+        logger.info(
+            "%s: spec_corr: eigenvalues down to %.2g of the largest are negative; no variance is "
+            "taken as less than %.2g of that of independent noise", name, low / high, floor,
+        )  # fmt: skip
     return LagCorrelation(rho, lag_y, lag_x, floor=floor, clipped=floor / high)
 
 
@@ -253,7 +263,7 @@ def _extreme_eigenvalues(matrix: sparse.csr_array) -> tuple[float, float]:
     # a fixed start: the same answer every time
     start = np.random.default_rng(0).standard_normal(n)
     options: dict[str, Any] = {
-        "k": 1, "which": "LA", "tol": 1e-3, "v0": start, "return_eigenvectors": False,
+        "k": 1, "which": "LA", "tol": _TOLERANCE, "v0": start, "return_eigenvectors": False,
     }  # fmt: skip
     high = float(eigsh(matrix, **options)[0])
     # the tolerance is relative, so the small end is sought as the largest of its complement

@@ -289,14 +289,14 @@ class _Noise:
         )
         scale = np.where(good, sigma, 0.0).astype(np.float32).ravel()
         self._cells = np.flatnonzero(scale)
-        weight = operator.weight[self._cells]
-        if isinstance(weight, np.ndarray):
-            self._b = np.ascontiguousarray((weight * scale[self._cells, None]).T)
+        if isinstance(operator.weight, np.ndarray):
+            self._b = np.take(operator.weight.T, self._cells, axis=1)
+            self._b *= scale[self._cells]
             self._seen = None
             if self._matrix is not None:
                 self._matrix = self._matrix[self._cells][:, self._cells]
         else:
-            self._seen = (weight * scale[self._cells, None]).tocsc()
+            self._seen = (operator.weight[self._cells] * scale[self._cells, None]).tocsc()
 
     @property
     def independent(self) -> bool:

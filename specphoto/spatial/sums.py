@@ -15,7 +15,7 @@ from specphoto.blas import single_thread
 from specphoto.cube import add_provenance, annotate, identify, rechunk, validate
 from specphoto.errors import InputError
 from specphoto.spatial import binning
-from specphoto.spatial.correlation import LagCorrelation, checked_lags, stencil_of
+from specphoto.spatial.correlation import LagCorrelation, checked_lags, clipped_share, stencil_of
 from specphoto.spatial.varying import interpolation
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def sum_spectra(
         )  # fmt: skip
     label_map = _label_map(cube, labels)
     bins = binning.bins_of(label_map)
-    corr_wave, blocks = _correlation(cube, bins, correlation)
+    corr_wave, blocks, stated = _correlation(cube, bins, correlation)
     cube = _in_planes(cube)
     light = _light(cube, error)
     out = _sums(cube, error, bins, blocks, corr_wave, light, min_good)
@@ -99,10 +99,9 @@ def sum_spectra(
         out["spec_lsf"] = _lsf(cube, bins, light)
     if "photo_flux" in cube:
         out = out.merge(_images(cube, bins))
-    stated = "spec_corr of the cube" if corr_wave.size else correlation or cube.attrs["correlation"]
     out.attrs = {k: v for k, v in cube.attrs.items() if k not in ("wcs", "correlation")}
     out = annotate(out, kind="sums")
-    options = {"n_label": int(bins.label.size), "min_good": min_good, "correlation": stated}
+    options = {"n_label": int(bins.label.size), "min_good": min_good, **stated}
     return add_provenance(out, "sum_spectra", options=options)
 
 
@@ -152,8 +151,8 @@ def _label_map(cube: xr.Dataset, labels: NDArray[np.int_] | xr.DataArray) -> NDA
 
 def _correlation(
     cube: xr.Dataset, bins: binning.Bins, correlation: dict[str, Any] | None
-) -> tuple[NDArray[np.float64], Delayed]:
-    """Blocks of the correlation in the bins, one task, and the wavelengths they are for.
+) -> tuple[NDArray[np.float64], Delayed, dict[str, Any]]:
+    """Wavelengths of the correlation, its blocks in the bins (tasks), and what to tell of it.
 
     No wavelengths: one stencil for all.
     """
@@ -168,7 +167,7 @@ def _correlation(
             )
             for part in parts
         ]
-        return wave, delayed(blocks)
+        return wave, delayed(blocks), {"correlation": "spec_corr of the cube"}
     stated = correlation if correlation is not None else cube.attrs.get("correlation")
     if stated is None:
         raise InputError(
@@ -176,7 +175,9 @@ def _correlation(
             remedy="match onto pixels that oversample the PSF less, or give the option correlation",
         )  # fmt: skip
     stencil = stencil_of(stated)
-    return np.empty(0), delayed([delayed(binning.correlation_blocks, pure=True)(bins, stencil)])
+    blocks = [delayed(binning.correlation_blocks, pure=True)(bins, stencil)]
+    told = {"correlation": stated, "clipped": clipped_share(stencil)}
+    return np.empty(0), delayed(blocks), told
 
 
 def _blocks_of_lags(
