@@ -32,6 +32,7 @@ __all__ = [
     "kernel",
     "pixel_residuals",
     "pixel_sed",
+    "registration",
     "rgb_image",
     "spread_pixels",
 ]
@@ -393,3 +394,99 @@ def _plain_wavelengths(ax: Axes) -> None:
 
 def _cycle(n: int) -> list[str]:
     return [_PIXEL_COLOURS[i % len(_PIXEL_COLOURS)] for i in range(n)]
+
+
+def registration(
+    ds: xr.Dataset, axes: Sequence[Axes], *, band: str | None = None
+) -> Sequence[Axes]:
+    """A cube's registration: the image, the cube's own after the fit, and what is left.
+
+    Parameters
+    ----------
+    ds
+        From :func:`specphoto.register`.
+    axes
+        Three, for the image, the cube's synthetic image and the difference in per cent of the
+        core's height above the sky.
+    band
+        By default the one of the best correlation.
+
+    Raises
+    ------
+    InputError
+        If the cube covers no band, or not this one.
+    """
+    known = [str(b) for b in ds["register_band"].values] if "register_band" in ds.coords else []
+    if not known or (band is not None and band not in known):
+        raise InputError(
+            "registration: band", expected="a band that was registered",
+            found=f"{band}; there are {', '.join(known) or 'none'}",
+            remedy="name one of them, or give images in a band that the cube covers",
+        )  # fmt: skip
+    ds = ds.compute()
+    best = int(np.argmax(np.nan_to_num(ds["register_correlation"].values, nan=-1.0)))
+    at = ds.isel(register_band=best if band is None else known.index(band))
+    scale, offset = (float(at["register_fit"].sel(register_term=t)) for t in ("scale", "offset"))
+    image, synthetic = (at[f"register_{n}"].values + offset / scale for n in ("image", "synthetic"))
+    core = float(np.nanmax(image)) if np.isfinite(image).any() else np.nan
+    residual = 100.0 * (synthetic - image) / core
+    _registered(ds, axes, (image / core, synthetic / core, residual))
+    axes[0].set_title(f"image, {at['register_band'].item().replace('_', ' ')}", fontsize=10)
+    axes[1].set_title("cube after the fit", fontsize=10)
+    axes[2].set_title("cube − image", fontsize=10)
+    axes[1].text(
+        0.03, 0.03, _shift_found(at), transform=axes[1].transAxes, color="white", fontsize=8
+    )
+    axes[2].text(
+        0.03, 0.03, f"rms {float(at['register_residual']):.2%}\n"
+        f"correlation {float(at['register_correlation']):.4f}",
+        transform=axes[2].transAxes, fontsize=8,
+    )  # fmt: skip
+    return axes
+
+
+def _registered(
+    ds: xr.Dataset, axes: Sequence[Axes], panels: tuple[NDArray[np.floating], ...]
+) -> None:
+    """Draw image, synthetic image (one logarithmic scale) and residual, where compared."""
+    from matplotlib.colors import LogNorm
+
+    scale = pixel_scale(celestial_wcs(ds)) if ds.attrs.get("wcs") else 1.0
+    unit = "arcsec" if ds.attrs.get("wcs") else "pixel"
+    extent = _extent(ds, scale)
+    x, y = _offsets(ds, scale)
+    shown = np.isfinite(panels[0])
+    faintest = float(np.nanpercentile(np.where(panels[0] > 0, panels[0], np.nan), 2.0))
+    norm = LogNorm(max(faintest, 1e-3), 1.0)
+    largest = max(1.0, float(np.nanpercentile(np.abs(panels[2]), 99.5)))
+    for ax, panel, options, label in (
+        (axes[0], panels[0], {"norm": norm}, "flux over the core's"),
+        (axes[1], panels[1], {"norm": norm}, "flux over the core's"),
+        (axes[2], panels[2], {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest},
+         "residual (% of the core)"),
+    ):  # fmt: skip
+        drawn = ax.imshow(panel, origin="lower", extent=extent, interpolation="nearest", **options)
+        ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.8)
+        rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+        half = 0.5 * scale
+        ax.set(
+            xlim=(x[columns[0]] - half, x[columns[-1]] + half),
+            ylim=(y[rows[0]] - half, y[rows[-1]] + half),
+            xlabel=f"x offset ({unit})", ylabel=f"y offset ({unit})",
+        )  # fmt: skip
+        ax.set_facecolor("0.85")
+
+
+def _shift_found(at: xr.Dataset) -> str:
+    """Numbers of one band's fit in words."""
+    value, error = at["register_fit"].values, at["register_err"].values
+    lines = [
+        f"east {value[0]:+.3f} ± {error[0]:.3f} arcsec",
+        f"north {value[1]:+.3f} ± {error[1]:.3f} arcsec",
+        f"flux scale {value[2]:.3f} ± {error[2]:.3f}",
+        f"PSF width {value[4]:+.3f} ± {error[4]:.3f} arcsec",
+    ]
+    if int(at["register_band_status"]) != 0:
+        meanings = at["register_band_status"].attrs["flag_meanings"].split()
+        lines.append(meanings[int(at["register_band_status"])].replace("_", " "))
+    return "\n".join(lines)
