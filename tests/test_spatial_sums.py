@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -122,6 +123,14 @@ def test_sum_spectra__is_lazy_and_the_same_whatever_the_chunks():
         got = sum_spectra(some_cube(np.random.default_rng(2), mask=mask, chunks=chunks), labels)
         for name in wanted:
             np.testing.assert_array_equal(got[name].values, wanted[name].values)
+
+
+def test_sum_spectra__same_bits_from_every_scheduler(scheduler):
+    labels = label_map(np.random.default_rng(1))
+    out = sum_spectra(some_cube(np.random.default_rng(2), chunks=(5, 11, 9)), labels).compute()
+    with dask.config.set(scheduler="synchronous"):
+        wanted = sum_spectra(some_cube(np.random.default_rng(2)), labels).compute()
+    xr.testing.assert_identical(out, wanted)
 
 
 @pytest.mark.parametrize("error", ["spec_var", "spec_err"])
