@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import dask.array as da
 import numpy as np
 from dask.base import compute, is_dask_collection
+from dask.delayed import delayed
 
 from specphoto.cube import BLOCK_MULTIPLE
 from specphoto.io.fitsfile import plane_chunks
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import xarray as xr
+    from dask.delayed import Delayed
     from numpy.typing import NDArray
 
 __all__ = ["Target", "in_blocks", "plan_chunks", "stream"]
@@ -118,12 +120,20 @@ def stream(pairs: Iterable[tuple[xr.Variable, Target]]) -> None:
     workers share.
     """
     groups: dict[Any, list[tuple[da.Array, Target]]] = {}
+    singles: list[Delayed] = []
     for variable, target in pairs:
-        if is_dask_collection(variable.data):
+        if is_dask_collection(variable.data) and variable.ndim == 0:
+            singles.append(delayed(_write_single)(variable.data, target))
+        elif is_dask_collection(variable.data):
             groups.setdefault(variable.chunks, []).append((variable.data, target))
         else:
             target[tuple(slice(0, n) for n in variable.shape)] = np.asarray(variable.data)
-    compute(*[_writes(group) for group in groups.values()])
+    compute(*[_writes(group) for group in groups.values()], *singles)
+
+
+def _write_single(value: Any, target: Target) -> bool:
+    target[()] = np.asarray(value)
+    return True
 
 
 def _writes(group: list[tuple[da.Array, Target]]) -> da.Array:

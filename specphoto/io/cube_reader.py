@@ -137,8 +137,9 @@ def _variable(file: FitsFile, entry: Mapping[str, Any], chunks: Chunks) -> xr.Va
         return xr.Variable(dims, np.array(entry["values"], dtype=dtype), entry["attrs"])
     hdu = entry["hdu"]
     stored = image_dims(dims)
-    if len(dims) == 1:
-        return xr.Variable(dims, file.array(hdu, dtype=dtype)[...], entry["attrs"])
+    if len(dims) <= 1:
+        values = file.array(hdu, dtype=dtype)[...]
+        return xr.Variable(dims, values if dims else values[0], entry["attrs"])
     shape = file[hdu].shape
     blocks = plane_chunks(shape, chunks) if stored == ["wave", "y", "x"] else shape
     if "mask" not in entry:

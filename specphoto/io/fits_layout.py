@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from dask.base import is_dask_collection
 
 from specphoto.cube import SCHEMA_VERSION, VARIABLES
 from specphoto.errors import InputError
@@ -143,6 +144,8 @@ def layout(ds: xr.Dataset) -> list[HduPlan]:
         spectral = spectral_axis(ds["wave"].values, ds.attrs.get("spectral_axis"))
     plans = []
     for name, variable in values:
+        if variable.ndim == 0:  # an image has an axis
+            variable = variable.expand_dims("value")
         dims = image_dims(variable.dims)
         cards = _notes(name) + axis_cards(dims, celestial, spectral)
         dtype = np.dtype(_STORED[variable.dtype.str[1:]])
@@ -175,7 +178,8 @@ def _describe(ds: xr.Dataset, name: str) -> dict[str, Any]:
         "attrs": plain_attributes(variable.attrs, name),
     }
     kind, code = variable.dtype.kind, variable.dtype.str[1:]
-    if kind in "OUT" or (kind in "biu" and variable.ndim < 2) or variable.ndim == 0:
+    small = kind in "OUT" or (kind in "biu" and variable.ndim < 2) or variable.ndim == 0
+    if small and not is_dask_collection(variable.data):
         # texts, pixel numbers and single values: small, and not images
         return {**entry, "values": plain_attributes({name: variable.values}, name)[name]}
     if code not in _STORED:
