@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.blockwise import Blockwise
 from dask.delayed import delayed
 from dask.graph_manipulation import clone
 
@@ -131,9 +132,11 @@ def register(
         ifs, images, resolution, noise_of(ifs, correlation), limits=limits, bands=bands,
         ebv=common_ebv(ifs.attrs, images.attrs, ebv), min_covered=min_covered,
     )  # fmt: skip
-    options = {**vars(limits), "bands": list(found.report.get("register_band", [])),
-               "min_covered": min_covered}  # fmt: skip
-    options["bands"] = [str(b) for b in options["bands"]]
+    used = found.report.coords.get("register_band", np.empty(0))
+    options = {
+        **vars(limits), "bands": [str(band) for band in np.asarray(used)],
+        "min_covered": min_covered,
+    }  # fmt: skip
     out = xr.merge([found.report, found.maps]).assign_attrs(
         {name: images.attrs[name] for name in ("wcs", "pixel_scale") if name in images.attrs}
     )
@@ -236,8 +239,9 @@ def _band_sums(ifs: xr.Dataset, bands: Sequence[str], ebv: float | None) -> da.A
     weights = photon_weights(wave, load_filters(list(bands)))[0]
     dust = channel_factors(ifs.attrs, wave, ebv)
     names = ["spec_flux", "spec_var", "spec_mask"]
-    blocks = rechunk(ifs[names], {"y": -1, "x": -1})
-    flux, variance, mask = clone(*(blocks[n].data for n in names), seed="register")
+    again = {n: (ifs[n].dims, _read_again(ifs[n].data)) for n in names}
+    blocks = rechunk(ifs[names].assign(again), {"y": -1, "x": -1})
+    flux, variance, mask = (blocks[n].data for n in names)
     split = (flux.chunks[0], -1)
     sums = da.blockwise(
         _sum_block, "wfbyx", flux, "wyx", variance, "wyx", mask, "wyx",
@@ -248,6 +252,18 @@ def _band_sums(ifs: xr.Dataset, bands: Sequence[str], ebv: float | None) -> da.A
     )  # fmt: skip
     total: da.Array = sums.sum(axis=0)
     return total
+
+
+def _read_again(array: da.Array) -> da.Array:
+    """Return the same array by other tasks, if its graph is one that Dask clones whole.
+
+    A graph with slices or new chunks in it is shared: Dask's clone would lose its inputs.
+    """
+    layers: dict[str, Any] = getattr(array.__dask_graph__(), "layers", {"": None})
+    if all(isinstance(layer, Blockwise) for layer in layers.values()):
+        again: da.Array = clone(array, seed="register")
+        return again
+    return array
 
 
 def _sum_block(

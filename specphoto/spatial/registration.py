@@ -89,7 +89,7 @@ _SIGNIFICANT = 5.0
 _MAX_POINTINGS = 5
 _MAX_STEPS = 8
 # Share of pixels that may be left out as outliers, and how far out they are.
-_MAX_CLIPPED, _CLIP_SIGMA = 0.1, 5.0
+_MAX_CLIPPED, _CLIP_SIGMA = 0.1, 4.0
 
 
 class BandFit(NamedTuple):
@@ -148,15 +148,16 @@ def fit_band(scene: Scene, limits: Limits | None = None) -> BandFit:
     view = look(scene, move, width)
     if view.pixel.size < _MIN_PIXELS:
         return _nothing(scene, FEW_PIXELS)
-    move = _coarse(scene, view, image, limits)
+    move, dropped = _coarse(scene, view, image, limits), np.empty(0, dtype=np.intp)
     for _ in range(_MAX_POINTINGS):
         view = look(scene, move, width)
         if view.pixel.size < _MIN_PIXELS:
             return _nothing(scene, FEW_PIXELS)
-        found = _gauss_newton(scene, view, image, width, limits)
+        found = _gauss_newton(scene, view, image, width, dropped, limits)
         if found is None:
             return _nothing(scene, NO_STRUCTURE)
         step, new_width, fit = found
+        dropped = view.pixel[fit.weight == 0]
         move = move + step
         settled = np.hypot(*step) < 0.02 and abs(new_width - width) < 1e-3 * scene.fwhm**2
         width = new_width
@@ -197,13 +198,18 @@ def _chi2(
 
 
 def _gauss_newton(
-    scene: Scene, view: View, image: NDArray[np.float64], width: float, limits: Limits
+    scene: Scene,
+    view: View,
+    image: NDArray[np.float64],
+    width: float,
+    dropped: NDArray[np.intp],
+    limits: Limits,
 ) -> tuple[NDArray[np.float64], float, _Linear] | None:
     """Steps of the move (output pixels) and the width (arcsec^2) at one operator's pointing."""
     largest = (LARGEST_WIDTH * scene.fwhm) ** 2
     farthest = max(1.0, 0.5 * scene.fwhm / scene.scale_out)
     step, start, scale = np.zeros(2), width, 1.0
-    keep = np.ones(view.pixel.size, dtype=bool)
+    keep = ~np.isin(view.pixel, dropped)
     for turn in range(_MAX_STEPS):
         # a negative width is in the operator; a positive one blurs the image
         base = start if start < 0 else max(width, 0.0)
@@ -317,7 +323,10 @@ def _result(
     scale, offset = fit.coefficient[:2]
     covariance, chi2 = _covariance(scene, view, fit, limits)
     shift = scene.sky_out @ move
-    sky = scene.sky_out @ covariance[2:4, 2:4] @ scene.sky_out.T / scale**2
+    with np.errstate(invalid="ignore"):  # the error of an unknown term is infinite
+        sky = covariance[2:4, 2:4] / scale**2
+    if np.isfinite(sky).all():
+        sky = scene.sky_out @ sky @ scene.sky_out.T
     per_fwhm2 = FWHM_PER_SIGMA**2
     fwhm = np.sqrt(max(scene.fwhm**2 + per_fwhm2 * width, 1e-6))
     variance = np.concatenate([np.diag(sky), np.diag(covariance)[[0, 1, 4]]])
