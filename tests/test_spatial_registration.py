@@ -28,9 +28,9 @@ from specphoto.spatial.kernel import matching_kernel
 from specphoto.spatial.operator import apply, build_operator
 from specphoto.spatial.psf import FWHM_PER_SIGMA, PSF
 from specphoto.spatial.register import find_shift, register
-from specphoto.spatial.registration import (
+from specphoto.spatial.registration import LARGEST_WIDTH, fit_band
+from specphoto.spatial.shifts import (
     FEW_PIXELS,
-    LARGEST_WIDTH,
     NO_BAND,
     NO_STRUCTURE,
     OK,
@@ -38,7 +38,6 @@ from specphoto.spatial.registration import (
     UNCERTAIN,
     BandFit,
     combine,
-    fit_band,
 )  # fmt: skip
 
 mpl.use("Agg")
@@ -330,7 +329,7 @@ def fit_of(shift, sigma, status=OK):
 
 
 def test_combine__weights_by_covariance():
-    both = combine([fit_of((0.1, 0.0), 0.01), fit_of((0.13, 0.02), 0.02)])
+    both = combine([fit_of((0.1, 0.0), 0.01), fit_of((0.13, 0.02), 0.02)], Limits())
     np.testing.assert_allclose(both.shift, (0.106, 0.004))
     # they differ by 1.4 sigma of the difference in east and 0.9 in north: nothing to widen
     np.testing.assert_allclose(both.covariance, np.eye(2) * 1e-4 / 1.25, rtol=0.4)
@@ -338,21 +337,21 @@ def test_combine__weights_by_covariance():
 
 
 def test_combine__bands_that_disagree_widen_the_error():
-    both = combine([fit_of((0.0, 0.0), 0.01), fit_of((0.2, 0.0), 0.01)])
+    both = combine([fit_of((0.0, 0.0), 0.01), fit_of((0.2, 0.0), 0.01)], Limits())
     assert both.shift[0] == pytest.approx(0.1)
     assert np.sqrt(both.covariance[0, 0]) == pytest.approx(0.2 / np.sqrt(8.0), rel=0.01)
 
 
 def test_combine__says_why_nothing_was_found():
-    none = combine([])
+    none = combine([], Limits())
     assert (none.status, none.shift.tolist()) == (NO_BAND, [0.0, 0.0])
-    lost = combine([fit_of((0.1, 0.0), 0.01, NO_STRUCTURE)])
+    lost = combine([fit_of((0.1, 0.0), 0.01, NO_STRUCTURE)], Limits())
     assert (lost.status, lost.shift.tolist()) == (NO_STRUCTURE, [0.0, 0.0])
-    vague = combine([fit_of((0.1, 0.0), 0.3, UNCERTAIN)])
+    vague = combine([fit_of((0.1, 0.0), 0.3, UNCERTAIN)], Limits())
     assert (vague.status, vague.shift.tolist()) == (UNCERTAIN, [0.0, 0.0])
     assert np.isnan(vague.covariance).all()
     # two that are too vague alone may do together
-    vague = combine([fit_of((0.1, 0.0), 0.12, UNCERTAIN)] * 2)
+    vague = combine([fit_of((0.1, 0.0), 0.12, UNCERTAIN)] * 2, Limits())
     assert vague.status == OK
 
 

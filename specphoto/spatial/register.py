@@ -24,7 +24,8 @@ from specphoto.spatial.correlation import LagCorrelation
 from specphoto.spatial.geometry import geometry_of
 from specphoto.spatial.graph import framed
 from specphoto.spatial.inputs import frame_of, noise_of, resolution_of, sky_per_pixel, wanted_psf
-from specphoto.spatial.registration import LARGEST_WIDTH, STATUS, TERMS, combine, fit_band
+from specphoto.spatial.registration import LARGEST_WIDTH, fit_band
+from specphoto.spatial.shifts import STATUS, TERMS, combine
 from specphoto.spatial.varying import interpolation
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from specphoto.spatial.psf import PSF
-    from specphoto.spatial.registration import BandFit
     from specphoto.spatial.resolution import Resolution
+    from specphoto.spatial.shifts import BandFit
 
 __all__ = ["Registration", "find_shift", "register"]
 

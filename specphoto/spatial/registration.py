@@ -33,36 +33,14 @@ from specphoto.spatial.comparison import (
 )
 from specphoto.spatial.kernel import gaussian_kernel
 from specphoto.spatial.psf import FWHM_PER_SIGMA
+from specphoto.spatial.shifts import FEW_PIXELS, NO_STRUCTURE, TERMS, BandFit, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from specphoto.spatial.comparison import View
 
-__all__ = [
-    "LARGEST_WIDTH",
-    "STATUS",
-    "TERMS",
-    "BandFit",
-    "Limits",
-    "Scene",
-    "Shift",
-    "combine",
-    "fit_band",
-]
-
-#: Terms of a fit: the move of the cube east and north (arcsec), flux scale (cube over images),
-#: sky offset (cube minus scaled images, flux per pixel), and the PSF width difference as FWHM of
-#: the matched cube minus FWHM of the images (arcsec).
-TERMS = ("east", "north", "scale", "offset", "width")
-#: What a fit's status says; only 'ok' moves a cube.
-STATUS = (
-    "ok", "no_band_covered", "too_few_pixels", "no_common_structure", "at_edge_of_search",
-    "shift_too_uncertain",
-)  # fmt: skip
-OK, NO_BAND, FEW_PIXELS, NO_STRUCTURE, AT_EDGE, UNCERTAIN = range(len(STATUS))
+__all__ = ["LARGEST_WIDTH", "fit_band"]
 
 # Light the operator misses, from one to five blurs of the sky too many to none; with the order
 # below, what the extrapolation may be wrong by. Order 5 leaves 0.02 arcsec of a shift in bundles
@@ -84,31 +62,10 @@ _HELD = 1e9
 _LEAST_INFORMATION = 1e-7
 # Side of the impulse whose response tells how the planes share noise.
 _IMPULSE = 41
-# The flux scale is to be known this many times its error.
-_SIGNIFICANT = 5.0
 _MAX_POINTINGS = 5
 _MAX_STEPS = 8
 # Share of pixels that may be left out as outliers, and how far out they are.
 _MAX_CLIPPED, _CLIP_SIGMA = 0.1, 4.0
-
-
-class BandFit(NamedTuple):
-    """Fit of one band: :data:`TERMS` and errors, covariance of the shift, how good it is.
-
-    ``image`` and ``synthetic`` are what was compared, ``(n_y, n_x)`` of the box, in the images'
-    unit and with their sky: NaN where nothing was. ``residual`` is their rms difference as a share
-    of the core, the brightest pixel above the sky.
-    """
-
-    term: NDArray[np.float64]
-    error: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    chi2: float
-    correlation: float
-    residual: float
-    status: int
-    image: NDArray[np.float32]
-    synthetic: NDArray[np.float32]
 
 
 class _Linear(NamedTuple):
@@ -336,7 +293,7 @@ def _result(
     image = fit.columns[0] + fit.lost
     synthetic = (view.data + scale * fit.lost - offset * view.coverage) / scale
     correlation, residual = _likeness(image[used], synthetic[used], offset / scale)
-    status = _status(shift, sky, correlation, _significance(scene, view, fit), limits)
+    status = judge(shift, sky, correlation, _significance(scene, view, fit), limits)
     both = np.where(used, np.stack([image, synthetic]), np.nan)
     maps = _on_box(scene, view, both, fill=np.nan).astype(np.float32)
     term = np.array([*shift, scale, offset, fwhm - scene.fwhm])
@@ -410,23 +367,6 @@ def _likeness(
     return correlation, float(np.std(synthetic - image)) / core if core > 0 else np.inf
 
 
-def _status(
-    shift: NDArray[np.float64], covariance: NDArray[np.float64], correlation: float,
-    significance: float, limits: Limits,
-) -> int:  # fmt: skip
-    if not correlation >= limits.min_correlation or not significance > _SIGNIFICANT:
-        return NO_STRUCTURE
-    if not _largest_error(covariance) <= limits.max_error:
-        return UNCERTAIN
-    return AT_EDGE if np.hypot(*shift) > limits.max_shift else OK
-
-
-def _largest_error(covariance: NDArray[np.float64]) -> float:
-    if not np.all(np.isfinite(covariance)):
-        return np.inf
-    return float(np.sqrt(max(np.linalg.eigvalsh(covariance)[-1], 0.0)))
-
-
 def _nothing(scene: Scene, status: int) -> BandFit:
     """Result of a fit that cannot be made."""
     n_y, n_x = scene.corner_x.shape[0] - 1, scene.corner_x.shape[1] - 1
@@ -434,51 +374,3 @@ def _nothing(scene: Scene, status: int) -> BandFit:
     return BandFit(
         unknown, unknown, np.full((2, 2), np.nan), np.nan, np.nan, np.nan, status, blank, blank
     )
-
-
-class Shift(NamedTuple):
-    """What brings the cube onto the images: arcsec east and north, covariance, and status."""
-
-    shift: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    status: int
-
-
-def combine(fits: Sequence[BandFit], limits: Limits | None = None) -> Shift:
-    """Mean shift of several bands, weighted with their inverse covariances.
-
-    Bands without common structure or at the edge of the search do not count. Bands that disagree
-    by more than their errors widen the errors of the mean.
-
-    Parameters
-    ----------
-    fits
-        One per band.
-    limits
-        When a shift counts as found.
-
-    Returns
-    -------
-    Shift
-        Zero, with unknown covariance, unless the status is 0 ('ok').
-    """
-    limits = limits or Limits()
-    unknown = np.full((2, 2), np.nan)
-    if not fits:
-        return Shift(np.zeros(2), unknown, NO_BAND)
-    able = [f for f in fits if f.status in (OK, UNCERTAIN) and np.isfinite(f.covariance).all()]
-    if not able:
-        # the band that tells most says why
-        best = max(fits, key=lambda f: np.nan_to_num(f.correlation, nan=-1.0))
-        return Shift(np.zeros(2), unknown, best.status)
-    shifts, inverses = [f.term[:2] for f in able], [np.linalg.inv(f.covariance) for f in able]
-    covariance = np.linalg.inv(np.sum(inverses, axis=0))
-    mean = covariance @ np.sum([v @ s for v, s in zip(inverses, shifts, strict=True)], axis=0)
-    if len(able) > 1:
-        chi2 = sum((s - mean) @ v @ (s - mean) for v, s in zip(inverses, shifts, strict=True))
-        covariance = covariance * max(1.0, float(chi2) / (2 * (len(able) - 1)))
-    if _largest_error(covariance) > limits.max_error:
-        return Shift(np.zeros(2), unknown, UNCERTAIN)
-    if np.hypot(*mean) > limits.max_shift:
-        return Shift(np.zeros(2), unknown, AT_EDGE)
-    return Shift(mean, covariance, OK)
