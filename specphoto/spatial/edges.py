@@ -27,6 +27,7 @@ from specphoto.spatial.sharpen import Blur, detail_of, hold, pixel_blur, richard
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from specphoto.spatial.operator import Operator
     from specphoto.spatial.varying import VaryingOperator
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "at_limit",
     "compensation",
     "guessed_share",
+    "sky_from_cube",
     "sky_from_images",
     "star_share",
     "whole_light",
@@ -143,6 +145,46 @@ def sky_from_images(
         star_full=_through(operator, light),
         rel_err=np.where(np.isfinite(rel_err), rel_err, 1.0).astype(np.float32),
     )
+
+
+def sky_from_cube(operator: VaryingOperator, cube: NDArray[np.float32]) -> Sky:
+    """The cube's own light where there are no images: nothing is known of what lies beyond it.
+
+    What is missing at all wavelengths stays missing (``1 / c``); what is missing from a channel
+    only is told from the neighbouring spaxels and wavelengths. The nodes take the place of bands.
+
+    Parameters
+    ----------
+    operator
+        The operator.
+    cube
+        As in :class:`Seen`.
+
+    Returns
+    -------
+    Sky
+        Its errors are unknown, NaN.
+    """
+    light = cube[:, 0].astype(float)
+    usual = np.isfinite(light).reshape(light.shape[0], -1)
+    filled = [np.clip(_fill(plane), 0.0, None).ravel() for plane in light]
+    inner = np.stack(filled).astype(np.float32)
+    full = np.stack([_covered_light(node, inner, usual) for node in operator.node])
+    none = np.zeros((0, *inner.shape), np.float32), np.zeros((0, *full.shape), np.float32)
+    dark = np.zeros_like(full)
+    unknown = np.full((inner.shape[0], full.shape[-1]), np.nan, dtype=np.float32)
+    return Sky(inner, full, *none, np.zeros_like(inner), dark, dark, unknown)
+
+
+def _covered_light(
+    operator: Operator, light: NDArray[np.float32], usual: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Light through an operator over the share that is covered, ``(n_plane, n_row)``."""
+    seen = np.asarray(np.where(usual, light, np.float32(0.0)) @ operator.weight)
+    weight = np.asarray(usual.astype(np.float32) @ operator.weight)
+    covered = seen * operator.area
+    whole = np.divide(covered, weight, out=np.zeros(seen.shape), where=weight > 0)
+    return np.asarray(whole, dtype=np.float32)
 
 
 def _sharpened(

@@ -43,9 +43,9 @@ class MatchGraph:
     ifs
         Whole planes, split in wave.
     operator, sky
-        One task each; no sky, no compensation.
+        One task each.
     band_wave
-        Pivot wavelengths of the images in ``sky``.
+        Pivot wavelengths of the images in ``sky``, or of the nodes where it is the cube's own.
     correlation
         Stencil of the cube's noise, or None where ``ifs`` has its own in ``spec_corr``.
     shape
@@ -56,7 +56,7 @@ class MatchGraph:
 
     ifs: xr.Dataset
     operator: Delayed
-    sky: Delayed | None
+    sky: Delayed
     band_wave: NDArray[np.float64]
     correlation: NDArray[np.float64] | None
     shape: tuple[int, int]
@@ -168,17 +168,18 @@ def framed(array: da.Array, box: tuple[slice, slice], shape: tuple[int, int]) ->
 
 def _sky(
     operator: Delayed, images: xr.Dataset | None, ifs: xr.Dataset, geometry: Geometry, shift: Any
-) -> tuple[Delayed | None, NDArray[np.float64]]:
-    """Images in the cube's range as one delayed :class:`~specphoto.spatial.edges.Sky`."""
+) -> tuple[Delayed, NDArray[np.float64]]:
+    """Images in the cube's range, or its own light, as :class:`~specphoto.spatial.edges.Sky`."""
+    wave = ifs["wave"].values
+    size, first, node_wave = _node_channels(wave)
+    cube = [delayed(_seen_at, pure=True)(*_channels(ifs, int(start), size)) for start in first]
     if images is None:
-        return None, np.empty(0)
-    wave, pivot = ifs["wave"].values, np.asarray(images["band_wave"].values, dtype=float)
+        return delayed(_sky_without_images, pure=True)(operator, cube), node_wave
+    pivot = np.asarray(images["band_wave"].values, dtype=float)
     near = np.flatnonzero((pivot > wave[0]) & (pivot < wave[-1]))
     if near.size == 0:
         near = np.array([int(np.argmin(np.abs(pivot - np.median(wave))))])
     image, error = (images[v].isel(band=near).data for v in ("photo_flux", "photo_err"))
-    size, first, node_wave = _node_channels(wave)
-    cube = [delayed(_seen_at, pure=True)(*_channels(ifs, int(start), size)) for start in first]
     foreground = ifs["foreground"].data if "foreground" in ifs else None
     sky = delayed(_sky_at, pure=True)(
         operator, image, error, geometry.positions, shift, geometry.box, cube,
@@ -197,6 +198,10 @@ def _sky_at(
         return edges.sky_from_images(
             operator, image, error, x, y, box, seen=seen, foreground=foreground
         )
+
+
+def _sky_without_images(operator: Any, cube: Any) -> edges.Sky:
+    return edges.sky_from_cube(operator, np.stack(cube))
 
 
 def _node_channels(

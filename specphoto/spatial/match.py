@@ -43,8 +43,9 @@ __all__ = ["match_spatial"]
 
 logger = logging.getLogger(__name__)
 
-# Without images the bias at the edge is unknown; there coverage is all one can ask for.
-_COVERAGE_WITHOUT_IMAGES = 0.95
+# Without images the bias at the edge is unknown; there coverage is all one can ask for: at the rim
+# of declining discs the bias is at most the share that is missing.
+_COVERAGE_WITHOUT_IMAGES = 0.98
 
 
 def match_spatial(
@@ -145,7 +146,8 @@ def match_spatial(
     planes = graph.planes(nodes, node_wave)
     planes, nodes = (framed(a, geometry.box, output.shape) for a in (planes, nodes))
     out = _assemble(graph.ifs, images, planes, nodes, output, ebv)
-    largest = max_bias if graph.sky is not None else None
+    compensated = compensate and images is not None
+    largest = max_bias if compensated else None
     out["spec_region"] = _region(out, max_bias=largest, min_coverage=min_coverage)
     if coverage == "cube":
         layer = planes[plane.PLANE_FIELDS.index("coverage")]
@@ -155,7 +157,7 @@ def match_spatial(
         "source_psf": [psf_attrs(psf) for psf in resolution.source],
         "psf_wave": [float(wave) for wave in resolution.wave],
         "correlation": _correlation_name(ifs, correlation), "ebv": ebv,
-        "law": LAW, "compensate": graph.sky is not None, "max_bias": max_bias,
+        "law": LAW, "compensate": compensated, "max_bias": max_bias,
         "min_coverage": min_coverage, "images_brought_to_psf": resolution.images_lag,
     }  # fmt: skip
     attrs = _attrs(ifs, images, target, resolution, output, ebv)
