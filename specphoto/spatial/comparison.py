@@ -31,6 +31,8 @@ __all__ = ["Limits", "Scene", "View", "filled", "look", "missing", "planes_of", 
 
 # Pixels covered less than this rest on the images' own light more than on the cube's.
 _MIN_COVERAGE = 0.5
+# Pixels with more of their light than this from foreground spaxels are not compared.
+_STARLIGHT = 0.1
 # Pixels whose variance is worked out to scale that of all.
 _N_SAMPLE = 9
 
@@ -69,6 +71,8 @@ class Scene:
     ----------
     flux, variance, good
         The cube's image in the band, flux per input pixel, ``(n_y_in, n_x_in)``.
+    foreground
+        Spaxels of a foreground star; they are not good either.
     image, error
         The images' flux per output pixel, ``(n_y, n_x)``; unknown is NaN.
     region
@@ -93,6 +97,7 @@ class Scene:
     flux: NDArray[np.float64]
     variance: NDArray[np.float64]
     good: NDArray[np.bool_]
+    foreground: NDArray[np.bool_]
     image: NDArray[np.float64]
     error: NDArray[np.float64]
     region: NDArray[np.bool_]
@@ -208,7 +213,23 @@ def look(scene: Scene, move: NDArray[np.float64], width: float) -> View:
         pixel, overlap[pixel], kernel, pad, area, none, none, none, none,
         scene.x[inner] + move[0], scene.y[inner] + move[1],
     )  # fmt: skip
-    return _with_light(scene, view)
+    return _away_from_stars(scene, _with_light(scene, view))
+
+
+def _away_from_stars(scene: Scene, view: View) -> View:
+    """Leave out pixels where foreground spaxels, which the cube does not use, give much light.
+
+    A star's light is concentrated: what the images say of it at their PSF is not good enough.
+    """
+    if not scene.foreground.any() or view.pixel.size == 0:
+        return view
+    image = filled(scene.image)[None]
+    light = missing(view, scene, image, 1, where=scene.foreground)[0, 0]
+    keep = light < _STARLIGHT * np.abs(view.of(image, scene.box)[0])
+    return view._replace(
+        pixel=view.pixel[keep], overlap=view.overlap[keep], data=view.data[keep],
+        sigma=view.sigma[keep], coverage=view.coverage[keep], error=view.error[keep],
+    )  # fmt: skip
 
 
 def _with_light(scene: Scene, view: View) -> View:
@@ -276,14 +297,19 @@ def planes_of(
 
 
 def missing(
-    view: View, scene: Scene, planes: NDArray[np.float64], blurs: int
+    view: View,
+    scene: Scene,
+    planes: NDArray[np.float64],
+    blurs: int,
+    *,
+    where: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Light of planes (output frame) that the operator does not see, ``(blurs, n_plane, n_pixel)``.
 
     The first is that of the planes themselves, each next one of planes blurred by the kernel
-    once more.
+    once more. With ``where`` only what comes from these spaxels counts.
     """
-    unseen = 1.0 - view.padded(scene.good)
+    unseen = 1.0 - view.padded(scene.good) if where is None else view.padded(where)
     position = [np.nan_to_num(view.y, nan=-9.0), np.nan_to_num(view.x, nan=-9.0)]
     sky = np.stack([ndimage.map_coordinates(p, position, order=1, mode="nearest") for p in planes])
     sky /= view.area

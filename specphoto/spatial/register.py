@@ -309,11 +309,12 @@ def _fit(
     """One band: the task."""
     flux, variance, share = sums
     good = (share >= _GOOD_SHARE) & (variance > 0)
-    if foreground is not None:
-        good &= ~foreground
+    front = np.zeros_like(good) if foreground is None else np.asarray(foreground, dtype=bool)
+    good &= ~front
     share = np.where(good, share, 1.0)
     scene = Scene(
         flux=flux / share, variance=variance / share**2, good=good,
+        foreground=front,
         image=np.asarray(image, dtype=float) * factor,
         error=np.asarray(error, dtype=float) * factor,
         region=np.asarray(region, dtype=bool), correlation=correlation, **place,
