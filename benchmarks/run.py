@@ -119,7 +119,14 @@ def spatial(galaxy: SimulatedGalaxy, rate: float) -> list[Figure]:
     ifs = ifs.drop_vars("spec_lsf", errors="ignore").compute().chunk({"wave": 288})
     images = specphoto.open_photometry(galaxy.photometry.path).compute()
     out = specphoto.match_spatial(ifs, images)
-    seconds = timed(lambda: dask.compute(out["spec_flux"].data, out["spec_err"].data))
+    seconds = timed(lambda: dask.compute(*_spectra(out)))
+    bare = specphoto.match_spatial(
+        ifs, images, source_psf=2.54, correlation={"model": "none"}, compensate=False
+    )
+    plain = timed(lambda: dask.compute(*_spectra(bare)))
+    told = specphoto.match_spatial(ifs, images, register=True)
+    names = ("spec_corr", "register_shift", "spec_region")
+    whole = timed(lambda: dask.compute(*_spectra(told), *(told[name].data for name in names)))
     n_wave, n_in = ifs.sizes["wave"], ifs.sizes["y"] * ifs.sizes["x"]
     n_out = int((out["coverage"] > 0).sum())
     dense = 3 * 2.0 * n_wave * n_in * n_out / rate
@@ -130,7 +137,15 @@ def spatial(galaxy: SimulatedGalaxy, rate: float) -> list[Figure]:
             "spatial stage", seconds, "convolve_fft + reproject_exact, flux and variance",
             per_channel * n_wave * 2, "baseline: 4 channels, scaled; one core",
         ),
+        Figure(
+            "spatial stage with registration and output correlation", whole,
+            "the plain operator: one PSF, independent noise, no images", plain,
+        ),
     ]  # fmt: skip
+
+
+def _spectra(ds: xr.Dataset) -> tuple[Any, ...]:
+    return ds["spec_flux"].data, ds["spec_err"].data, ds["spec_mask"].data
 
 
 def reprojection(ifs: xr.Dataset, images: xr.Dataset, n: int = 4) -> float:

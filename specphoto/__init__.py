@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from specphoto.photometry.match import photometry_from_images
     from specphoto.pipeline import match
     from specphoto.spatial.match import match_spatial
+    from specphoto.spatial.register import register
     from specphoto.spatial.sums import sum_spectra
     from specphoto.spectral.match import match_spectral
 
@@ -33,6 +34,7 @@ __all__ = [
     "open_ifs",
     "open_photometry",
     "photometry_from_images",
+    "register",
     "sum_spectra",
     "write_fits",
     "write_zarr",
@@ -49,6 +51,7 @@ _HOME = {
     "open_ifs": "specphoto.io",
     "open_photometry": "specphoto.io",
     "photometry_from_images": "specphoto.photometry.match",
+    "register": "specphoto.spatial.register",
     "sum_spectra": "specphoto.spatial.sums",
     "write_fits": "specphoto.io",
     "write_zarr": "specphoto.io",

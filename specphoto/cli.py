@@ -44,6 +44,14 @@ class Compat(StrEnum):
     pixedfit = "pixedfit"
 
 
+class Register(StrEnum):
+    """What to do about the cube's pointing."""
+
+    no = "no"
+    report = "report"
+    yes = "yes"
+
+
 class Survey(StrEnum):
     """Formats the simulator writes."""
 
@@ -64,12 +72,24 @@ SurveyName = Annotated[
         "--survey", help="Survey of the cube; 'auto' looks at the file.", rich_help_panel=_INPUT
     ),
 ]
-SourcePsf = Annotated[float | None, typer.Option(
-    "--source-psf", help="FWHM of the cube's PSF in arcsec, instead of the header's.",
-    rich_help_panel=_INPUT)]  # fmt: skip
-Psf = Annotated[float | None, typer.Option(
-    "--psf", help="FWHM in arcsec of the PSF to reach; by default that of the images.",
-    rich_help_panel=_INPUT)]  # fmt: skip
+SourcePsf = Annotated[str | None, typer.Option(
+    "--source-psf", help="FWHM of the cube's PSF in arcsec, instead of the header's at each "
+    "wavelength; or 'images' for the survey's images of it.", rich_help_panel=_INPUT)]  # fmt: skip
+Psf = Annotated[str | None, typer.Option(
+    "--psf", help="PSF of the images, or of the grid: FWHM in arcsec, or the name of a band "
+    "(wise_w2); by default what their file states.", rich_help_panel=_INPUT)]  # fmt: skip
+MaskBits = Annotated[list[str] | None, typer.Option(
+    "--mask-bit", help="Bit of the survey's mask that makes a channel useless, by name or number; "
+    "may be repeated, and replaces the survey's usual ones.", rich_help_panel=_INPUT)]  # fmt: skip
+RegisterName = Annotated[Register, typer.Option(
+    "--register", help="Find the cube's shift against the images and undo it (yes), or only "
+    "write it down (report).", rich_help_panel=_SCIENCE)]  # fmt: skip
+MaxShift = Annotated[float, typer.Option(
+    "--max-shift", min=0.0, help="Largest shift looked for, in arcsec.",
+    rich_help_panel=_SCIENCE)]  # fmt: skip
+Correlation = Annotated[str | None, typer.Option(
+    "--correlation", help="Scale in spaxels of the Gaussian correlation of the cube's noise, "
+    "or 'none'; by default as the file or survey states.", rich_help_panel=_SCIENCE)]  # fmt: skip
 Ebv = Annotated[float | None, typer.Option(
     "--ebv", help="Galactic E(B-V), scale of Schlafly & Finkbeiner (2011), for both data sets; "
     "by default what the headers state. 0 applies none.", rich_help_panel=_INPUT)]  # fmt: skip
@@ -137,7 +157,11 @@ def match(
     survey: SurveyName = "auto",
     source_psf: SourcePsf = None,
     psf: Psf = None,
+    mask_bit: MaskBits = None,
     ebv: Ebv = None,
+    register: RegisterName = Register.no,
+    max_shift: MaxShift = 3.0,
+    correlation: Correlation = None,
     no_compensate: NoCompensate = False,
     max_bias: MaxBias = 0.02,
     library: Library = "default",
@@ -162,7 +186,9 @@ def match(
     results[/bold]
     """
     options = {
-        "source_psf": source_psf, "target_psf": psf, "ebv": ebv, "compensate": not no_compensate,
+        "source_psf": _number(source_psf), "target_psf": _number(psf), "ebv": ebv,
+        "register": _REGISTER[register], "max_shift": max_shift,
+        "correlation": _correlation(correlation), "compensate": not no_compensate,
         "max_bias": max_bias, "library": library, "order": order, "model_error": model_error,
         "exclude_bands": exclude, "line_window": line_window, "compat": compat and compat.value,
         "kernel": kernel and _image(kernel),
@@ -172,8 +198,9 @@ def match(
         from specphoto.pipeline import run
 
         made = run(
-            cube, photometry, output, survey=survey, redshift=redshift, formats=_formats(write),
-            overwrite=overwrite, cluster=computer, progress=bars.show, **options,
+            cube, photometry, output, survey=survey, mask_bits=mask_bit, redshift=redshift,
+            formats=_formats(write), overwrite=overwrite, cluster=computer, progress=bars.show,
+            **options,
         )  # fmt: skip
     _report(made)
 
@@ -205,7 +232,11 @@ def spatial(
     redshift: Redshift = None,
     survey: SurveyName = "auto",
     source_psf: SourcePsf = None,
+    mask_bit: MaskBits = None,
     ebv: Ebv = None,
+    register: RegisterName = Register.no,
+    max_shift: MaxShift = 3.0,
+    correlation: Correlation = None,
     no_compensate: NoCompensate = False,
     max_bias: MaxBias = 0.02,
     compat: CompatName = None,
@@ -222,8 +253,9 @@ def spatial(
     --source-psf 1.05 -o matched.fits[/bold]
     """
     options = {
-        "source_psf": source_psf, "ebv": ebv, "compensate": not no_compensate,
-        "max_bias": max_bias, "compat": compat and compat.value,
+        "source_psf": _number(source_psf), "ebv": ebv, "register": _REGISTER[register],
+        "max_shift": max_shift, "correlation": _correlation(correlation),
+        "compensate": not no_compensate, "max_bias": max_bias, "compat": compat and compat.value,
         "kernel": kernel and _image(kernel),
     }  # fmt: skip
     computer = _client(cluster, workers, memory, verbose=verbose)
@@ -231,9 +263,9 @@ def spatial(
         from specphoto.pipeline import run_spatial
 
         made = run_spatial(
-            cube, output, photometry=photometry, grid=grid, pixel_scale=pixel_scale, psf=psf,
-            survey=survey, redshift=redshift, overwrite=overwrite, cluster=computer,
-            progress=bars.show, **options,
+            cube, output, photometry=photometry, grid=grid, pixel_scale=pixel_scale,
+            psf=_number(psf), survey=survey, mask_bits=mask_bit, redshift=redshift,
+            overwrite=overwrite, cluster=computer, progress=bars.show, **options,
         )  # fmt: skip
     _report(made)
 
@@ -274,6 +306,92 @@ def spectral(
             progress=bars.show, **options,
         )  # fmt: skip
     _report(made)
+
+
+@app.command()
+def images(
+    image: Annotated[
+        list[str],
+        typer.Argument(
+            help="PATH,band=NAME and what the file does not say: psf=FWHM or a band's name, "
+            "noise=HDU, noise_kind=weight, zero_point=AB, unit=..., sky=estimate, hdu=NAME."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .fits.")],
+    on: Annotated[
+        Path | None, typer.Option("--on", help="Cube whose pixels and PSF the images get.")
+    ] = None,
+    grid: Annotated[
+        Path | None, typer.Option("--grid", help="Or an image whose WCS and frame set the grid.")
+    ] = None,
+    pixel_scale: Annotated[
+        float | None, typer.Option("--pixel-scale", help="Pixel of that grid in arcsec.")
+    ] = None,
+    psf: Annotated[
+        str | None,
+        typer.Option(
+            "--psf",
+            help="PSF to reach: FWHM in arcsec, or a band's name; by default the broadest of all.",
+        ),
+    ] = None,
+    cube_psf: Annotated[
+        float | None, typer.Option("--cube-psf", help="FWHM of the cube, if its file has none.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a photometric cube of calibrated images, for match, spatial and register.
+
+    Example: [bold]specphoto images "hst.fits,band=hst_wfpc2_f814w,noise=WHT,noise_kind=weight"
+    --on minicube.fits --cube-psf 1.05 -o photometry.fits[/bold]
+    """
+    from specphoto.imaging import run_images
+
+    made = run_images(
+        image, output, cube=on, grid=grid, pixel_scale=pixel_scale, psf=_number(psf),
+        cube_psf=cube_psf, overwrite=overwrite,
+    )  # fmt: skip
+    results.print(str(made), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def register(
+    cube: Cube,
+    photometry: Annotated[
+        str, typer.Argument(help="Photometric cube, or one image as PATH,band=NAME,...")
+    ],
+    source_psf: Annotated[
+        float | None, typer.Option("--source-psf", help="FWHM of the cube's PSF in arcsec.")
+    ] = None,
+    psf: Annotated[
+        str | None,
+        typer.Option(
+            "--psf", help="PSF of the photometric cube: FWHM in arcsec, or a band's name."
+        ),
+    ] = None,
+    min_covered: Annotated[
+        float, typer.Option("--min-covered", help="Share of a band that the cube has to cover.")
+    ] = 0.95,
+    survey: SurveyName = "auto",
+    max_shift: MaxShift = 3.0,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="Figure to write: .png, .pdf or .svg.")
+    ] = None,
+) -> None:
+    """Find where a cube lies on images: shift, flux scale, zero of the sky, width of the PSF.
+
+    Example: [bold]specphoto register minicube.fits "hst.fits,band=hst_wfpc2_f814w" --source-psf
+    1.05 --figure registration.png[/bold]
+    """
+    from specphoto.describe import describe_registration
+    from specphoto.imaging import run_register
+
+    found = run_register(
+        cube, photometry, source_psf=source_psf, target_psf=_number(psf), survey=survey,
+        max_shift=max_shift, min_covered=min_covered, figure=figure,
+    )  # fmt: skip
+    results.print(table(f"{cube.name} on {photometry.split(',')[0]}", describe_registration(found)))
+    if figure is not None:
+        results.print(str(figure), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -341,6 +459,30 @@ def _client(
     with connect(kind, workers=workers, memory_limit=memory) as client:
         line(f"dashboard: {client.dashboard_link}")
         yield client
+
+
+_REGISTER = {Register.no: False, Register.report: "report", Register.yes: True}
+
+
+def _number(text: str | None) -> float | str | None:
+    """Return a number, or a name."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _correlation(text: str | None) -> dict[str, Any] | None:
+    """Return the correlation of a cube's noise as its attribute has it."""
+    scale = _number(text)
+    if isinstance(scale, str) and scale != "none":
+        raise InputError(
+            "--correlation", expected="a scale in spaxels, or 'none'", found=repr(text),
+            remedy="give one of the two",
+        )  # fmt: skip
+    if scale is None:
+        return None
+    return {"model": "none"} if scale == "none" else {"model": "gaussian", "scale": scale}
 
 
 def _formats(choice: Format) -> tuple[Any, ...]:

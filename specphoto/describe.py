@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-__all__ = ["describe", "open_any"]
+__all__ = ["describe", "describe_registration", "open_any"]
+
+_SHOWN = ("band", "wave", "label", "y", "x")
 
 _KINDS = {
     "ifs": "cube of spectra", "photometry": "photometric cube",
@@ -68,13 +70,54 @@ def describe(ds: xr.Dataset) -> list[tuple[str, str]]:
     return [(name, value) for name, value in _facts(ds) if value]
 
 
+def describe_registration(found: xr.Dataset) -> list[tuple[str, str]]:
+    """Return names and values of what a registration found.
+
+    Parameters
+    ----------
+    found
+        From :func:`specphoto.register`, computed.
+    """
+    status = _meaning(found["register_status"])
+    east, north = (float(value) for value in found["register_shift"].values)
+    error = np.sqrt(np.diag(found["register_cov"].values))
+    shift = f"{east:+.3f} ± {error[0]:.3f} arcsec east, {north:+.3f} ± {error[1]:.3f} arcsec north"
+    rows = [("shift of the cube", shift if status == "ok" else f"none found: {status}")]
+    for band in found.coords.get("register_band", np.empty(0)):
+        at = found.sel(register_band=band)
+        told = _meaning(at["register_band_status"])
+        terms = [_term(at, name, unit) for name, unit in _TERMS] if told == "ok" else [told]
+        likeness = [
+            f"correlation {float(at['register_correlation']):.4f}",
+            f"residual {float(at['register_residual']):.2%} of the core",
+            f"chi2 per degree of freedom {float(at['register_chi2']):.3g}",
+        ]
+        rows.append((str(band.item()), "; ".join([*terms, *likeness])))
+    return rows
+
+
+# Terms of a registration beside the shift, and their units.
+_TERMS = (("scale", ""), ("offset", "e-17 per pixel"), ("width", "arcsec"))
+
+
+def _meaning(flag: xr.DataArray) -> str:
+    return str(flag.attrs["flag_meanings"]).split()[int(flag)].replace("_", " ")
+
+
+def _term(at: xr.Dataset, name: str, unit: str) -> str:
+    value, error = (
+        float(at[f"register_{kind}"].sel(register_term=name)) for kind in ("fit", "err")
+    )
+    return f"{name} {value:.4g} ± {error:.2g} {unit}".strip()
+
+
 def _facts(ds: xr.Dataset) -> Iterator[tuple[str, str]]:
     attrs = ds.attrs
     yield "object", str(attrs.get("name", ""))
     yield "survey", str(attrs.get("survey") or "")
     yield "position", _position(attrs)
     yield "redshift", "unknown" if attrs.get("redshift") is None else f"{attrs['redshift']:.6g}"
-    yield "shape", ", ".join(f"{dim} {n}" for dim, n in ds.sizes.items() if "order" not in str(dim))
+    yield "shape", ", ".join(f"{dim} {ds.sizes[dim]}" for dim in _SHOWN if dim in ds.sizes)
     if attrs.get("wcs"):
         yield "pixel", f"{pixel_scale(celestial_wcs(ds)):.4g} arcsec"
     if "wave" in ds:

@@ -18,12 +18,13 @@ from specphoto.io import open_cube, open_ifs, open_photometry
 from specphoto.io.grid import grid_from_image
 from specphoto.io.products import write_products
 from specphoto.spatial.match import match_spatial
+from specphoto.spatial.psf import PSF, psf_attrs
 from specphoto.spectral.match import match_spectral
 from specphoto.stages import StageWatch
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     import xarray as xr
@@ -115,6 +116,7 @@ def run(
     folder: str | os.PathLike[str],
     *,
     survey: str = "auto",
+    mask_bits: Sequence[str | int] | None = None,
     redshift: float | None = None,
     formats: tuple[Literal["fits", "zarr"], ...] = ("fits", "zarr"),
     overwrite: bool = False,
@@ -130,8 +132,8 @@ def run(
         A survey's cube and a photometric cube, FITS.
     folder
         Where the products go; made if it is not there.
-    survey
-        Survey of the cube, or 'auto'.
+    survey, mask_bits
+        Of the cube, as for :func:`specphoto.open_ifs`.
     redshift
         Where neither header has one, or has a wrong one.
     formats
@@ -158,7 +160,7 @@ def run(
     """
     seconds: dict[str, float] = {}
     start = time.perf_counter()
-    ifs = open_ifs(cube, survey=survey)
+    ifs = open_ifs(cube, survey=survey, mask_bits=mask_bits)
     images = open_photometry(photometry, compat=options.get("compat"))
     z = _redshift(redshift, f"{cube} and {photometry}", ifs, images)
     matched = match(ifs, images, redshift=z, **options)
@@ -180,8 +182,9 @@ def run_spatial(
     photometry: str | os.PathLike[str] | None = None,
     grid: str | os.PathLike[str] | None = None,
     pixel_scale: float | None = None,
-    psf: float | None = None,
+    psf: float | str | None = None,
     survey: str = "auto",
+    mask_bits: Sequence[str | int] | None = None,
     redshift: float | None = None,
     overwrite: bool = False,
     cluster: AbstractContextManager[Client] | None = None,
@@ -199,8 +202,9 @@ def run_spatial(
     photometry, grid
         One of the two: a photometric cube, or an image whose WCS and frame set the grid.
     pixel_scale, psf
-        Pixel and FWHM of the target in arcsec; by default those of the images.
-    survey, redshift, overwrite, cluster, progress
+        Pixel of the target in arcsec, and its PSF: FWHM in arcsec or the name of a band; by
+        default those of the images.
+    survey, mask_bits, redshift, overwrite, cluster, progress
         As in :func:`run`.
     **options
         Of :func:`specphoto.match_spatial`.
@@ -210,7 +214,7 @@ def run_spatial(
     InputError
         If a file or an option cannot be used.
     """
-    ifs = open_ifs(cube, survey=survey, redshift=redshift)
+    ifs = open_ifs(cube, survey=survey, redshift=redshift, mask_bits=mask_bits)
     target = _spatial_target(ifs, photometry, grid, pixel_scale, psf, options.get("compat"))
     if photometry is not None:
         options["target_psf"] = psf
@@ -224,7 +228,7 @@ def run_spatial(
 
 def _spatial_target(
     ifs: xr.Dataset, photometry: str | os.PathLike[str] | None,
-    grid: str | os.PathLike[str] | None, pixel_scale: float | None, psf: float | None,
+    grid: str | os.PathLike[str] | None, pixel_scale: float | None, psf: float | str | None,
     compat: Literal["pixedfit"] | None,
 ) -> xr.Dataset | Grid:  # fmt: skip
     if photometry is not None and grid is None:
@@ -240,7 +244,8 @@ def _spatial_target(
             str(grid), expected="the FWHM of the PSF to reach, which an image does not state",
             found="none", remedy="give one in arcsec (psf=..., --psf)",
         )  # fmt: skip
-    return grid_from_image(grid, pixel_scale=pixel_scale, psf=psf, around=ifs)
+    wanted = (psf_attrs(PSF.named(psf)) or {}) if isinstance(psf, str) else psf
+    return grid_from_image(grid, pixel_scale=pixel_scale, psf=wanted, around=ifs)
 
 
 def run_spectral(

@@ -18,7 +18,17 @@ __all__ = ["STAGES", "Stage", "StageWatch", "stages_of"]
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "write": ("write",),
     "spectral match": ("match-spectra", "prepare_library", "prepare_reference", "factor"),
-    "spatial match": ("match-planes", "build_varying", "sky_from_images", "node"),
+    "spatial match": (
+        "match-planes",
+        "build_varying",
+        "_sky",
+        "_seen",
+        "node",
+        "band-sums",
+        "_fit",
+        "combine",
+        "_lags_at",
+    ),
     "rechunk": ("rechunk", "shuffle", "concatenate"),
 }
 _OTHER = "read and arrange"

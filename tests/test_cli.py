@@ -123,6 +123,56 @@ def test_spatial__real_cube_on_the_grid_of_a_real_image(
     assert ds.sizes["wave"] == 3681
 
 
+def test_spatial__options_of_pointing_noise_and_masks(
+    tmp_path: Path, run: Callable, here: None
+) -> None:
+    galaxy = small_galaxy()
+    code, out, err = run(
+        "spatial", galaxy.cube.path, galaxy.photometry.path, "-o", tmp_path / "a.zarr",
+        "--register", "report", "--correlation", 1.5, "--mask-bit", "DONOTUSE", "--source-psf",
+        "images", "--psf", "wise_w2",
+    )  # fmt: skip
+    assert (code, out.strip()) == (0, str(tmp_path / "a.zarr")), err
+    ds = specphoto.open_cube(tmp_path / "a.zarr")
+    assert ds["register_shift"].shape == (2,)
+    assert ds.attrs["psf"]["fwhm"] == pytest.approx([6.37])
+    steps = {step["step"]: step["options"] for step in ds.attrs["provenance"] if "options" in step}
+    assert steps["open_ifs"]["mask_bits"] == ["DONOTUSE"]
+    assert steps["match_spatial"]["correlation"] == {"model": "gaussian", "scale": 1.5}
+    assert steps["match_spatial"]["register"] == "report"
+
+
+def test_register__says_where_the_cube_lies(tmp_path: Path, run: Callable) -> None:
+    galaxy = small_galaxy()
+    code, out, err = run(
+        "register", galaxy.cube.path, galaxy.photometry.path, "--figure", tmp_path / "a.png"
+    )
+    assert code == 0, err
+    assert "shift of the cube" in out
+    assert "sdss_r" in out
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+@pytest.mark.realdata
+def test_images_and_register__hst_on_muse(realdata: Path, tmp_path: Path, run: Callable) -> None:
+    cube = realdata / "muse_a478" / "minicube.fits"
+    image = f"{realdata / 'muse_a478' / 'a478hst-cutout.fits'},band=hst_wfpc2_f814w,psf=0.2"
+    code, out, err = run("images", image, "--on", cube, "--cube-psf", 1.05, "-o",
+                         tmp_path / "hst.fits")  # fmt: skip
+    assert (code, out.strip()) == (0, str(tmp_path / "hst.fits")), err
+    made = specphoto.open_photometry(tmp_path / "hst.fits")
+    assert made["photo_flux"].shape == (1, 40, 40)
+    assert run("info", tmp_path / "hst.fits")[0] == 0
+    code, out, err = run("register", cube, f"{image},noise=WHT,noise_kind=weight", "--source-psf",
+                         1.05, "--figure", tmp_path / "a.png")  # fmt: skip
+    assert code == 0, err
+    assert "-0.80" in out.replace("-0.79", "-0.80")
+    correlation = float(re.search(r"correlation (0\.\d+)", out)[1])
+    residual = float(re.search(r"residual (\d+\.\d+)%", out)[1])
+    assert correlation >= 0.99
+    assert residual <= 3.0
+
+
 def test_info__every_kind(run: Callable) -> None:
     galaxy = small_galaxy()
     code, out, _ = run("info", galaxy.cube.path)
@@ -160,6 +210,10 @@ def test_simulate__writes_both_files(tmp_path: Path, run: Callable) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("register", "no.fits", "no2.fits"), "no.fits: expected a file that can be"),
+        (("images", "no.fits", "-o", "a.fits"), "expected the filter of the image, found none"),
+        (("images", "a.fits,band=sdss_r", "-o", "a.fits"), "expected either a cube or an image"),
+        (("spatial", "a", "b", "-o", "c.fits", "--correlation", "much"), "scale in spaxels, or"),
         (("match", "no.fits", "no2.fits", "-o", "out"), "no.fits: expected a file that can be"),
         (("info", "no.fits"), "no.fits: expected a file that can be read, found no such file"),
         (("spectral", "no.fits", "-o", "b.fits"), "no.fits: expected a file"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dask
 import numpy as np
 import pytest
+import xarray as xr
 from lazy import raise_if_computes
 from spatial_cases import cube, gaussian_sky, images, tan_wcs
 
-from specphoto.cube import Grid
+import specphoto
+from specphoto.cube import Grid, wcs_string
 from specphoto.errors import InputError
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.psf import PSF
@@ -202,3 +204,65 @@ def test_match_spatial__the_cubes_own_correlation_goes_before_the_model():
     np.testing.assert_allclose(ratio, np.sqrt(1.0 + 8 * 0.2), rtol=0.04)
     np.testing.assert_array_equal(computed(none, "spec_err")["spec_err"], plain)
     assert none.attrs["provenance"][-1]["options"]["correlation"] == {"model": "none"}
+
+
+# -- pointing
+
+
+def moved(arcsec_east, arcsec_north):
+    """The observation with headers that put the cube elsewhere than it is."""
+    ifs = observation(linear)
+    header = tan_wcs(SHAPE, 0.5)
+    header.wcs.crval = [
+        header.wcs.crval[0] + arcsec_east / 3600.0 / np.cos(np.deg2rad(header.wcs.crval[1])),
+        header.wcs.crval[1] + arcsec_north / 3600.0,
+    ]
+    return ifs.assign_attrs(wcs=wcs_string(header))
+
+
+def test_match_spatial__undoes_a_pointing_offset():
+    true = computed(match_spatial(observation(linear), photometry(5.0)), "spec_flux")
+    off = moved(0.9, -0.6)
+    with raise_if_computes():
+        lazy = match_spatial(off, photometry(5.0), register=True)
+        told = match_spatial(off, photometry(5.0), register="report")
+    out = computed(lazy, "spec_flux", "register_shift", "register_status")
+    assert int(out["register_status"]) == 0
+    np.testing.assert_allclose(out["register_shift"], [-0.9, 0.6], atol=0.03)
+    inside = true["spec_region"].values & out["spec_region"].values & (rebinned(5.0) > 0.2)
+    assert inside.sum() > 50
+    ratio = (out["spec_flux"] / true["spec_flux"]).values[:, inside]
+    np.testing.assert_allclose(ratio, 1.0, atol=0.01)
+    only = computed(told, "spec_flux", "register_shift")
+    np.testing.assert_allclose(only["register_shift"], out["register_shift"], atol=1e-6)
+    left = (only["spec_flux"] / true["spec_flux"]).values[:, inside]
+    assert np.abs(left - 1.0).max() > 0.1
+
+
+def test_match_spatial__what_is_not_found_is_not_applied():
+    flat = images(np.ones((3, *SHAPE_OUT)), WCS_OUT, fwhm=5.0)
+    ifs = observation(linear)
+    plain = computed(match_spatial(ifs, flat), "spec_flux")
+    asked = computed(match_spatial(ifs, flat, register=True), "spec_flux", "register_status",
+                     "register_shift")  # fmt: skip
+    assert int(asked["register_status"]) != 0
+    np.testing.assert_array_equal(asked["register_shift"], 0.0)
+    # the frame has room for a shift, so its products are rounded otherwise
+    np.testing.assert_allclose(asked["spec_flux"], plain["spec_flux"], rtol=1e-5)
+
+
+def test_match_spatial__registration_needs_images():
+    with pytest.raises(InputError, match=r"register: expected images .*, found a Grid"):
+        match_spatial(observation(linear), Grid(WCS_OUT, SHAPE_OUT, 5.0), register=True)
+
+
+@pytest.mark.parametrize("kind", ["fits", "zarr"])
+def test_match_spatial__what_registration_found_is_kept_in_the_product(tmp_path, kind):
+    made = match_spatial(moved(0.4, 0.0), photometry(5.0), register="report")
+    path = tmp_path / f"matched.{kind}"
+    with dask.config.set(scheduler="threads"):
+        (specphoto.write_fits if kind == "fits" else specphoto.write_zarr)(made, path)
+        back = specphoto.open_cube(path)
+        names = [name for name in made.data_vars if name.startswith("register")] + ["spec_corr"]
+        xr.testing.assert_equal(back[names].compute(), made[names].compute())
+    assert back["register_status"].attrs["flag_meanings"].startswith("ok ")

@@ -138,8 +138,8 @@ def _variable(file: FitsFile, entry: Mapping[str, Any], chunks: Chunks) -> xr.Va
     hdu = entry["hdu"]
     stored = image_dims(dims)
     if len(dims) <= 1:
-        values = file.array(hdu, dtype=dtype)[...]
-        return xr.Variable(dims, values if dims else values[0], entry["attrs"])
+        line = np.asarray(file.array(hdu, dtype=dtype)[...])
+        return xr.Variable(dims, line if dims else line[0], entry["attrs"])
     shape = file[hdu].shape
     blocks = plane_chunks(shape, chunks) if stored == ["wave", "y", "x"] else shape
     if "mask" not in entry:

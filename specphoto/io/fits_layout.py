@@ -145,7 +145,7 @@ def layout(ds: xr.Dataset) -> list[HduPlan]:
     plans = []
     for name, variable in values:
         if variable.ndim == 0:  # an image has an axis
-            variable = variable.expand_dims("value")
+            variable = xr.Variable("value", variable.data[None], variable.attrs)
         dims = image_dims(variable.dims)
         cards = _notes(name) + axis_cards(dims, celestial, spectral)
         dtype = np.dtype(_STORED[variable.dtype.str[1:]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
@@ -14,7 +13,6 @@ from specphoto.cube import (
     Grid,
     add_provenance,
     annotate,
-    celestial_wcs,
     identify,
     pixel_scale,
     validate,
@@ -24,24 +22,26 @@ from specphoto.errors import InputError
 from specphoto.photometry.galactic import LAW, band_factors, channel_factors, common_ebv
 from specphoto.photometry.match import to_psf
 from specphoto.spatial import plane
+from specphoto.spatial.comparison import Limits
 from specphoto.spatial.correlation import clipped_share, stencil_of
 from specphoto.spatial.covariance import local_affine, output_lags
-from specphoto.spatial.geometry import PixelFrame, geometry_of
+from specphoto.spatial.geometry import geometry_of
 from specphoto.spatial.graph import framed, match_graph
-from specphoto.spatial.psf import PSF, known_psf, psf_attrs, psf_nodes
-from specphoto.spatial.resolution import Resolution, common_resolution
+from specphoto.spatial.inputs import frame_of, noise_of, resolution_of, wanted_psf
+from specphoto.spatial.psf import psf_attrs
+from specphoto.spatial.register import find_shift
+from specphoto.spatial.resolution import Resolution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from specphoto.spatial.geometry import Geometry
+    from specphoto.spatial.geometry import Geometry, PixelFrame
     from specphoto.spatial.graph import MatchGraph
+    from specphoto.spatial.psf import PSF
 
 __all__ = ["match_spatial"]
-
-logger = logging.getLogger(__name__)
 
 # Without images the bias at the edge is unknown; there coverage is all one can ask for: at the rim
 # of declining discs the bias is at most the share that is missing.
@@ -55,6 +55,8 @@ def match_spatial(
     source_psf: PSF | float | str | dict[str, Any] | Sequence[tuple[float, Any]] | None = None,
     target_psf: PSF | float | str | None = None,
     correlation: dict[str, Any] | None = None,
+    register: bool | Literal["report"] = False,
+    max_shift: float = 3.0,
     ebv: float | None = None,
     compensate: bool = True,
     max_bias: float = 0.02,
@@ -88,6 +90,11 @@ def match_spatial(
         ``{"model": "gaussian", "scale": ..., "cutoff": ...}`` of input spaxels, in spaxels, or
         ``{"model": "none"}``; by default the cube's own ``spec_corr``, else what the survey's
         reader states.
+    register
+        True: find the cube's shift against the images (:func:`specphoto.register`) and undo it
+        where one is found. 'report': find and deliver it, change nothing. It needs images.
+    max_shift
+        Largest shift looked for, in arcsec.
     ebv
         Galactic E(B-V) on the scale of Schlafly & Finkbeiner (2011); 0 applies none. By default
         what the headers state, one value for both data sets.
@@ -123,7 +130,7 @@ def match_spatial(
         or a correlation is none.
     """
     validate(ifs, "spec_flux", "spec_var", "spec_mask", "wave", verb="match_spatial")
-    _check(compat, coverage)
+    _check(compat, coverage, register)
     if compat is not None:
         from specphoto.compat import match_spatial_pixedfit
 
@@ -131,15 +138,17 @@ def match_spatial(
     images = None if isinstance(target, Grid) else _with_images(target, "target")
     resolution = _resolution(ifs, target, source_psf, target_psf, kernel)
     if images is not None and resolution.images_lag:
-        images = to_psf(images, _wanted(ifs, target, target_psf), resolution.psf)
+        images = to_psf(images, wanted_psf(ifs, target, target_psf), resolution.psf)
     ebv = common_ebv(ifs.attrs, images.attrs if images is not None else {}, ebv)
-    source, output = _frame(ifs), _frame(target)
+    source, output = frame_of(ifs), frame_of(target)
     geometry = geometry_of(
         source, output, resolution.kernels[0], multiple=BLOCK_MULTIPLE, name=identify(ifs),
+        max_shift=max_shift / pixel_scale(source.wcs) if register is True else 0.0,
     )  # fmt: skip
-    stencil = _stencil(ifs, correlation)
+    stencil = noise_of(ifs, correlation)
+    shift, found = _registration(ifs, images, resolution, stencil, ebv, register, max_shift)
     graph = match_graph(
-        ifs, images if compensate else None, geometry, resolution, stencil,
+        ifs, images if compensate else None, geometry, resolution, stencil, shift=shift,
         min_coverage=min_coverage,
     )  # fmt: skip
     node_wave, nodes = graph.nodes()
@@ -152,21 +161,25 @@ def match_spatial(
     if coverage == "cube":
         layer = planes[plane.PLANE_FIELDS.index("coverage")]
         out["coverage"] = (("wave", "y", "x"), da.nan_to_num(layer))
+    out = out.merge(found)
     out = _with_correlation(out, graph, geometry, resolution, stencil, output)
     options = {
         "source_psf": [psf_attrs(psf) for psf in resolution.source],
         "psf_wave": [float(wave) for wave in resolution.wave],
-        "correlation": _correlation_name(ifs, correlation), "ebv": ebv,
-        "law": LAW, "compensate": compensated, "max_bias": max_bias,
-        "min_coverage": min_coverage, "images_brought_to_psf": resolution.images_lag,
+        "correlation": _correlation_name(ifs, correlation),
+        "correlation_clipped": None if stencil is None else clipped_share(stencil),
+        "register": register, "ebv": ebv, "law": LAW, "compensate": compensated,
+        "max_bias": max_bias, "min_coverage": min_coverage,
+        "images_brought_to_psf": resolution.images_lag,
     }  # fmt: skip
     attrs = _attrs(ifs, images, target, resolution, output, ebv)
     return add_provenance(annotate(out, **attrs), "match_spatial", options=options)
 
 
-def _check(compat: str | None, coverage: str) -> None:
+def _check(compat: str | None, coverage: str, register: bool | str) -> None:
     for name, value, known in (
         ("compat", compat, (None, "pixedfit")), ("coverage", coverage, ("map", "cube")),
+        ("register", register, (True, False, "report")),
     ):  # fmt: skip
         if value not in known:
             raise InputError(
@@ -175,62 +188,32 @@ def _check(compat: str | None, coverage: str) -> None:
             )  # fmt: skip
 
 
-def _frame(ds: xr.Dataset | Grid) -> PixelFrame:
-    if isinstance(ds, Grid):
-        return PixelFrame(ds.wcs.celestial, 0, 0, ds.shape)
-    x, y = ds["x"].values, ds["y"].values
-    return PixelFrame.of(celestial_wcs(ds), y, x, name=identify(ds))
-
-
-def _wanted(ifs: xr.Dataset, target: xr.Dataset | Grid, target_psf: Any) -> PSF:
-    """PSF of the images, or of the grid, in the middle of the cube's range."""
-    name = "grid" if isinstance(target, Grid) else identify(target)
-    stated = target.psf if isinstance(target, Grid) else target.attrs.get("psf")
-    given = PSF.named(target_psf) if isinstance(target_psf, str) else target_psf
-    return known_psf(given, stated, float(np.median(ifs["wave"].values)), name)
-
-
 def _resolution(
     ifs: xr.Dataset, target: xr.Dataset | Grid, source_psf: Any, target_psf: Any,
     kernel: NDArray[np.float64] | None,
 ) -> Resolution:  # fmt: skip
-    """PSF of the result, and kernels at the wavelengths where the cube's PSF is known."""
-    wanted = _wanted(ifs, target, target_psf)
-    if kernel is not None:
-        return Resolution(wanted, [], np.zeros(1), [np.asarray(kernel, dtype=float)], False)
-    if isinstance(source_psf, str) and source_psf == "images":
-        source_psf = _psf_images(ifs)
-    wave, sources = psf_nodes(source_psf, ifs.attrs.get("psf"), identify(ifs))
-    scale = pixel_scale(celestial_wcs(ifs))
-    return common_resolution(wave, sources, wanted, scale, images=not isinstance(target, Grid))
+    if kernel is None:
+        return resolution_of(ifs, target, source_psf, target_psf)
+    wanted = wanted_psf(ifs, target, target_psf)
+    return Resolution(wanted, [], np.zeros(1), [np.asarray(kernel, dtype=float)], False)
 
 
-def _psf_images(ifs: xr.Dataset) -> list[tuple[float, PSF]]:
-    if "psf_image" not in ifs:
+def _registration(
+    ifs: xr.Dataset, images: xr.Dataset | None, resolution: Resolution,
+    stencil: NDArray[np.float64] | None, ebv: float | None, register: bool | str,
+    max_shift: float,
+) -> tuple[Any, xr.Dataset]:  # fmt: skip
+    """Change of the cube's pointing in its pixels, and what is told of it."""
+    if register is False:
+        return (0.0, 0.0), xr.Dataset()
+    if images is None:
         raise InputError(
-            identify(ifs), expected="images of the PSF (variable psf_image)",
-            found="none", remedy="give source_psf as a FWHM in arcsec instead of 'images'",
+            "match_spatial: register", expected="images to register the cube on",
+            found="a Grid", remedy="give a photometric dataset as the target, or leave it out",
         )  # fmt: skip
-    scale = pixel_scale(celestial_wcs(ifs))
-    psfs = ifs["psf_image"]
-    return [
-        (float(wave), PSF.from_image(image, scale))
-        for wave, image in zip(psfs["psf_wave"].values, psfs.values, strict=True)
-    ]
-
-
-def _stencil(ifs: xr.Dataset, correlation: dict[str, Any] | None) -> NDArray[np.float64] | None:
-    """Stencil of the cube's noise; None where the cube has a correlation of its own."""
-    if correlation is None and "spec_corr" in ifs:
-        return None
-    stencil = stencil_of(correlation or ifs.attrs.get("correlation", {}))
-    share = clipped_share(stencil)
-    if share > 0:
-        logger.info(
-            "%s: correlation: negative eigenvalues down to %.2g of the largest are clipped",
-            identify(ifs), share,
-        )  # fmt: skip
-    return stencil
+    limits = Limits(max_shift=max_shift)
+    found = find_shift(ifs, images, resolution, stencil, limits=limits, ebv=ebv)
+    return (found.shift if register is True else (0.0, 0.0)), found.report
 
 
 def _correlation_name(ifs: xr.Dataset, correlation: dict[str, Any] | None) -> Any:
