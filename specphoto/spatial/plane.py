@@ -29,8 +29,8 @@ NODE_FIELDS = ("ratio", "coverage", "edge_factor", "edge_bias", "gain", "star")
 PLANE_FIELDS = ("flux", "err", "bad", "coverage")
 
 # The bias that is left is estimated from what the last steps of sharpening and the cube's detail
-# each change (discs of 1.5 to 4 arcsec, bulges and nuclei, 19- to 127-fibre bundles, centres on
-# and off the edge: where it is below 2%, so is the bias in 99.7% of pixels; worst 3.5%).
+# each change. Over discs of 1.5 to 4 arcsec, bulges and nuclei, 19- to 127-fibre bundles, centres
+# on and off the edge: where it is below 2%, so is the bias in 99.7% of pixels, 3.6% at worst.
 _LEFT = 0.7
 # What no change tells, as a share of the light that is missing: colours that differ from place to
 # place between the bands, the images' sampling.

@@ -27,6 +27,8 @@ _DARK = 1e-6
 _SIGNIFICANT = 3.0
 # ... and is at most this factor.
 _LARGEST_DETAIL = 30.0
+# A step changes the light by no more than this factor.
+_LARGEST_STEP = 10.0
 # Error of a median over that of a mean.
 _MEDIAN_ERROR = 1.25
 
@@ -173,7 +175,9 @@ def richardson_lucy(
         blur.core(keep)[:] = held
     result, last, move = [], sky, None
     for n in range(1, steps[-1] + 1):
-        update = blur.transpose(seen / np.maximum(blur(sky), dark))
+        # a kernel with negative lobes may make light next to nothing of a dark sky
+        wrong = np.clip(seen / np.maximum(blur(sky), dark), 1.0 / _LARGEST_STEP, _LARGEST_STEP)
+        update = blur.transpose(wrong)
         new = np.maximum(
             sky * (1.0 - keep) * update + sky * keep * _scale(sky * keep, update), dark
         )
