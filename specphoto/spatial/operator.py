@@ -16,7 +16,7 @@ from scipy import signal, sparse
 from specphoto.spatial.overlap import overlap_matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,7 +32,7 @@ __all__ = [
 
 # With fewer non-zero weights than this share, the sparse product is faster than BLAS.
 _SPARSE_BELOW = 0.08
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,11 @@ def build_operators(
     # a pixel's own area, not its share of the padded grid: what lies beyond is sky, not nothing
     area = _pixel_area(corner_x, corner_y)
     row = np.flatnonzero(np.diff(overlap.indptr))
-    rows = [_convolve_rows(overlap[row], kernel, pad, padded, shape_in) for kernel in kernels]
+    rows = _convolve_rows(overlap[row], np.stack(kernels), pad, padded, shape_in)
     covered = np.max([np.asarray(weight.sum(axis=1)).ravel() for weight in rows], axis=0)
     keep = covered / area[row] > max(min_coverage, 1e-9)
-    row, weights = row[keep], _transposed([weight[keep] for weight in rows])
+    row = row[keep]
+    weights = [_transposed(weight[keep]) for weight in rows]
     common = {
         "row": row, "area": area[row], "overlap": overlap[row], "pad": pad, "shape_in": shape_in,
         "shape_out": shape_out,
@@ -203,41 +204,62 @@ def _pixel_area(
 
 def _convolve_rows(
     overlap: sparse.csr_array,
-    kernel: NDArray[np.float64],
+    kernels: NDArray[np.float64],
     pad: int,
     padded: tuple[int, int],
     shape_in: tuple[int, int],
-) -> sparse.csr_array:
-    """Rows of ``A``: each row of ``R``, an image, correlated with ``K`` and cut to the input."""
-    flipped = kernel[::-1, ::-1]
-    ry, rx = kernel.shape[0] // 2, kernel.shape[1] // 2
+) -> list[NDArray[np.float32]] | list[sparse.csr_array]:
+    """Rows of ``A`` for each kernel ``(n_kernel, h, w)``: dense where BLAS wins, else sparse.
+
+    Each row of ``R`` is an image; it is correlated with ``K`` and cut to the input.
+    """
+    n_row, n_in = overlap.shape[0], shape_in[0] * shape_in[1]
+    if kernels[0].size >= _SPARSE_BELOW * n_in:
+        dense = np.empty((len(kernels), n_row, n_in), dtype=np.float32)
+        for rows, seen in _correlated(overlap, kernels, pad, padded, shape_in):
+            dense[:, rows] = seen
+        return list(dense)
+    blocks = [[sparse.csr_array((0, n_in), dtype=np.float32)] for _ in kernels]
+    for _, seen in _correlated(overlap, kernels, pad, padded, shape_in):
+        for block, weight in zip(blocks, seen, strict=True):
+            block.append(sparse.csr_array(weight.astype(np.float32)))
+    return [sparse.vstack(block, format="csr") for block in blocks]
+
+
+def _correlated(
+    overlap: sparse.csr_array,
+    kernels: NDArray[np.float64],
+    pad: int,
+    padded: tuple[int, int],
+    shape_in: tuple[int, int],
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Some rows after another, ``(n_kernel, n, n_in)``."""
+    flipped = kernels[:, ::-1, ::-1]
+    ry, rx = kernels.shape[1] // 2, kernels.shape[2] // 2
     inner = (slice(pad, pad + shape_in[0]), slice(pad, pad + shape_in[1]))
-    blocks = []
     for start in range(0, overlap.shape[0], _ROWS_AT_ONCE):
         part = overlap[start : start + _ROWS_AT_ONCE]
-        image = np.zeros((part.shape[0], *padded))
+        image = np.zeros((len(kernels), part.shape[0], *padded))
         for r in range(part.shape[0]):
             span = slice(part.indptr[r], part.indptr[r + 1])
             for e, share in zip(part.indices[span], part.data[span], strict=True):
                 y, x = divmod(int(e), padded[1])
                 y0, x0 = max(y - ry, 0), max(x - rx, 0)
-                window = flipped[y0 - y + ry : padded[0] - y + ry, x0 - x + rx : padded[1] - x + rx]
-                image[r, y0 : y + ry + 1, x0 : x + rx + 1] += share * window
-        blocks.append(sparse.csr_array(image[:, *inner].reshape(part.shape[0], -1)))
-    if not blocks:
-        return sparse.csr_array((0, shape_in[0] * shape_in[1]))
-    return sparse.vstack(blocks, format="csr")
+                window = flipped[
+                    :, y0 - y + ry : padded[0] - y + ry, x0 - x + rx : padded[1] - x + rx
+                ]
+                image[:, r, y0 : y + ry + 1, x0 : x + rx + 1] += share * window
+        seen = image[:, :, *inner].reshape(len(kernels), part.shape[0], -1)
+        yield slice(start, start + part.shape[0]), seen
 
 
 def _transposed(
-    weights: Sequence[sparse.csr_array],
-) -> list[NDArray[np.float32]] | list[sparse.csr_array]:
-    """``A^T`` in float32: dense where BLAS wins, sparse where most weights are zero."""
-    transposed = [weight.T.astype(np.float32) for weight in weights]
-    densest = max(weight.nnz / max(1, weight.shape[0] * weight.shape[1]) for weight in weights)
-    if densest < _SPARSE_BELOW:
-        return [weight.tocsr() for weight in transposed]
-    return [weight.toarray() for weight in transposed]
+    weight: NDArray[np.float32] | sparse.csr_array,
+) -> NDArray[np.float32] | sparse.csr_array:
+    """``A^T``, stored by input spaxels."""
+    if isinstance(weight, np.ndarray):
+        return np.ascontiguousarray(weight.T)
+    return weight.T.tocsr()
 
 
 class Matched(NamedTuple):
