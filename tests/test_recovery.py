@@ -11,6 +11,7 @@ import pytest
 from specphoto import match_spatial, match_spectral, open_ifs, open_photometry
 from specphoto.io.library import default_library
 from specphoto.simulate import Miscalibration, make_sky, simulate_galaxy
+from specphoto.spatial.psf import PSF
 from specphoto.spectral import legendre
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def run(folder, survey, *, half=15, library="default", **options) -> Run:
         cube_options={"snr": (2.0, 40.0)}, photometry_options={"error": PHOTOMETRIC_ERROR},
         **options,
     )  # fmt: skip
-    matched = match_spatial(open_ifs(made.cube.path), open_photometry(made.photometry.path))
+    ifs = open_ifs(made.cube.path)
+    # one PSF, whatever its shape in the images' header: only so are pixels independent
+    same = PSF.from_attrs(ifs.attrs["psf"], float(np.median(ifs.wave)))
+    matched = match_spatial(ifs, open_photometry(made.photometry.path), target_psf=same)
     n_y, n_x = (matched.sizes[axis] // 2 for axis in ("y", "x"))
     part = {"y": slice(n_y - half, n_y + half), "x": slice(n_x - half, n_x + half)}
     out = match_spectral(matched.isel(part), library=library)

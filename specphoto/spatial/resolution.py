@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from specphoto.spatial.kernel import SAME_FWHM, matching_kernel
+from specphoto.errors import InputError
+from specphoto.spatial.kernel import matching_kernel
 from specphoto.spatial.psf import broadest
 from specphoto.spatial.varying import same_shape
 
@@ -47,7 +48,7 @@ def common_resolution(
     *,
     images: bool,
 ) -> Resolution:
-    """Resolution at which a cube and images meet.
+    """Resolution at which a cube and images meet: the images' own if the cube can be brought to it.
 
     Parameters
     ----------
@@ -70,9 +71,13 @@ def common_resolution(
     InputError
         If a match would be a deconvolution.
     """
-    widest = broadest(sources)
-    # by area, so that the wings count; as for FWHM, nearly the same is the same
-    lag = images and widest.area > target.area * (1.0 + SAME_FWHM) ** 2
-    psf = widest if lag else target
-    kernels = [matching_kernel(source, psf, scale) for source in sources]
+    try:
+        kernels = [matching_kernel(source, target, scale) for source in sources]
+        psf, lag = target, False
+    except InputError:
+        psf, lag = broadest(sources), True
+        # by area, so that the wings count: two PSFs that cross may reach each other by no kernel
+        if not images or psf.area <= target.area:
+            raise
+        kernels = [matching_kernel(source, psf, scale) for source in sources]
     return Resolution(psf, list(sources), np.asarray(wave, dtype=float), same_shape(kernels), lag)
