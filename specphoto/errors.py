@@ -16,6 +16,11 @@ class InputError(ValueError):
         super().__init__(f"{what}: expected {expected}, found {found}; {remedy}.")
         self._fields = (what, expected, found, remedy)
 
+    def within(self, name: str) -> InputError:
+        """Return the same error, said of a named file or dataset."""
+        what, *rest = self._fields
+        return _rebuild(f"{name}: {what}", *rest)
+
     def __reduce__(self) -> tuple[object, ...]:
         # keyword-only arguments do not survive the default pickling between workers
         return (_rebuild, self._fields)

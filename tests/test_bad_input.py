@@ -94,3 +94,49 @@ def test_bad_input__is_refused_in_one_sentence(
     assert found in said.err
     assert spoilt.name.removesuffix(".fits") in said.err
     assert not (tmp_path / "out").exists()
+
+
+def test_bad_input__a_correlation_that_is_none_leaves_no_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    galaxy = small_galaxy()
+    spoilt = tmp_path / "spoilt-cube.fits"
+    with fits.open(galaxy.cube.path) as hdus:
+        for name in ("GCORREL", "RCORREL", "ICORREL", "ZCORREL"):
+            table = hdus[name].data
+            other = (table["INDXI_C1"] != table["INDXJ_C1"]) | (
+                table["INDXI_C2"] != table["INDXJ_C2"]
+            )
+            # neighbours that are all opposite to each other
+            table["RHOIJ"][other] = -0.5
+        hdus.writeto(spoilt)
+    out = tmp_path / "matched.fits"
+    command = ["specphoto", "spatial", spoilt, galaxy.photometry.path, "-o", out]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "expected a correlation by which every variance is positive" in said
+    assert "spoilt-cube.fits" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["spoilt-cube.fits"]
+
+
+@pytest.mark.parametrize("psf", ["1.3", "sdss_r"])
+def test_bad_input__two_that_cannot_be_matched(
+    tmp_path: Path, psf: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    galaxy = small_galaxy()
+    image = tmp_path / "image.fits"
+    with fits.open(galaxy.photometry.path) as hdus:
+        fits.PrimaryHDU(hdus["STAMP_IMAGE"].data, hdus["STAMP_IMAGE"].header).writeto(image)
+    command = ["specphoto", "spatial", galaxy.cube.path, "--grid", image, "--psf", psf, "-o",
+               tmp_path / "matched.zarr"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "PSF match: expected a target PSF no sharper than the" in said
+    assert galaxy.cube.path.name in said
+    assert [path.name for path in tmp_path.iterdir()] == ["image.fits"]

@@ -57,7 +57,10 @@ def resolution_of(
     wave, sources = psf_nodes(source_psf, ifs.attrs.get("psf"), identify(ifs))
     scale = pixel_scale(celestial_wcs(ifs))
     wanted = wanted_psf(ifs, target, target_psf)
-    return common_resolution(wave, sources, wanted, scale, images=not isinstance(target, Grid))
+    try:
+        return common_resolution(wave, sources, wanted, scale, images=not isinstance(target, Grid))
+    except InputError as error:
+        raise error.within(identify(ifs)) from None
 
 
 def _psf_images(ifs: xr.Dataset) -> list[tuple[float, PSF]]:
