@@ -23,7 +23,9 @@ def test_measure__every_figure_beside_its_baseline(
     monkeypatch.setattr(run, "sgemm_rate", lambda: 1e11)
     figures = run.measure(tmp_path, size=19, n_pixel=40, command_line=False)
     assert {f.what.split(" (")[0] for f in figures} == {
-        "sgemm", "reading", "spatial stage", "library's photometry and shapes", "SED fit",
+        "sgemm", "reading", "spatial stage",
+        "spatial stage with registration and output correlation",
+        "library's photometry and shapes", "SED fit",
         "library, SED fit and correction", "writing FITS", "writing Zarr",
     }  # fmt: skip
     assert all(f.seconds > 0 and f.baseline_seconds > 0 for f in figures)
