@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -10,6 +10,10 @@ import xarray as xr
 from astropy.wcs import WCS
 
 from specphoto.cube import wcs_string
+from specphoto.spatial.varying import Matched, VaryingOperator, apply
+
+if TYPE_CHECKING:
+    from specphoto.spatial.operator import Operator
 
 RA, DEC = 150.0, 2.0
 
@@ -142,3 +146,11 @@ def images(
             **attrs,
         },
     )
+
+
+def apply_one(
+    operator: Operator, flux: np.ndarray, variance: np.ndarray, good: np.ndarray
+) -> Matched:
+    """Planes through an operator that is the same at all wavelengths."""
+    planes = (flux, variance, good)
+    return apply(VaryingOperator.constant(operator), np.zeros(len(flux)), *planes)

@@ -8,13 +8,13 @@ import dask
 import numpy as np
 import pytest
 from scipy import signal
-from spatial_cases import cube, hexagon, images, tan_wcs
+from spatial_cases import apply_one, cube, hexagon, images, tan_wcs
 
 from specphoto.spatial.edges import compensation, sky_from_images
 from specphoto.spatial.geometry import PixelFrame, corners_on, positions_on
 from specphoto.spatial.kernel import gaussian_kernel, matching_kernel
 from specphoto.spatial.match import match_spatial
-from specphoto.spatial.operator import apply, build_operator, full_light
+from specphoto.spatial.operator import build_operator, full_light
 from specphoto.spatial.overlap import overlap_matrix
 from specphoto.spatial.psf import PSF
 from specphoto.spatial.varying import VaryingOperator
@@ -199,7 +199,7 @@ def test_compensation__is_exact_where_cube_and_images_have_one_shape():
     full = full_light(operator, sky[None])
     flux = (7.0 * inner)[None].astype(np.float32)
     good = rng.random(flux.shape) > 0.4
-    sums = apply(operator, flux, np.ones_like(flux), good)
+    sums = apply_one(operator, flux, np.ones_like(flux), good)
     plain = operator.area / np.maximum(sums.weight, 1e-3)
     mix = np.ones((1, 1), np.float32)
     g = compensation(

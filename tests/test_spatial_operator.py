@@ -7,12 +7,12 @@ import pytest
 from astropy.convolution import convolve_fft
 from reproject import reproject_exact
 from scipy import ndimage, sparse
-from spatial_cases import gaussian_sky, offsets, tan_wcs
+from spatial_cases import apply_one, gaussian_sky, offsets, tan_wcs
 
 from specphoto.spatial import operator as module
 from specphoto.spatial.geometry import PixelFrame, corners_on
 from specphoto.spatial.kernel import gaussian_kernel, matching_kernel
-from specphoto.spatial.operator import apply, build_operator, full_light
+from specphoto.spatial.operator import build_operator, full_light
 from specphoto.spatial.psf import PSF
 
 SHAPE = (44, 40)
@@ -52,7 +52,7 @@ def test_apply__equals_convolve_fft_then_reproject_exact(out):
     shape_out = out.get("shape_out", (24, 24))
     image = structured(SHAPE)
     operator = build_operator(*corners, SHAPE, KERNEL)
-    sums = apply(operator, *planes(image))
+    sums = apply_one(operator, *planes(image))
     coverage = sums.weight[0] / operator.area
     smooth = convolve_fft(image, KERNEL, boundary="fill", fill_value=0.0, normalize_kernel=False)
     mean, footprint = reproject_exact((smooth, wcs_in), wcs_out, shape_out, parallel=False)
@@ -69,7 +69,7 @@ def test_apply__conserves_the_flux_of_the_whole_plane():
     _, _, corners = grids(shape_out=(31, 30), angle=20.0)
     image = structured(SHAPE)
     operator = build_operator(*corners, SHAPE, KERNEL)
-    sums = apply(operator, *planes(image))
+    sums = apply_one(operator, *planes(image))
     assert sums.flux.sum(dtype=float) == pytest.approx(image.sum(), rel=1e-5)
 
 
@@ -80,7 +80,7 @@ def test_apply__conserves_flux_in_a_frame_that_cuts_the_cube():
     image = structured(SHAPE)
     operator = build_operator(x, y, SHAPE, KERNEL)
     assert operator.shape_out == shape_out
-    sums = apply(operator, *planes(image))
+    sums = apply_one(operator, *planes(image))
     inside = np.zeros((200, 200))
     inside[60 + 13 : 60 + 13 + 27, 60 + 6 : 60 + 6 + 24] = 1.0
     s = ndimage.correlate(inside, KERNEL, mode="constant")[60 : 60 + 44, 60 : 60 + 40]
@@ -103,7 +103,7 @@ def test_apply__point_source_keeps_its_centroid(at, parity, image_psf):
     frames = PixelFrame(wcs_out, 0, 0, shape_out), PixelFrame(wcs_in, 0, 0, shape_in)
     operator = build_operator(*corners_on(*frames), shape_in, kernel)
     star = gaussian_sky(wcs_in, shape_in, 2.0, at=at)
-    flux = np.nan_to_num(operator.scatter(apply(operator, *planes(star)).flux)[0])
+    flux = np.nan_to_num(operator.scatter(apply_one(operator, *planes(star)).flux)[0])
     east, north = offsets(wcs_out, shape_out)
     assert (flux * east).sum() / flux.sum() == pytest.approx(at[0], abs=0.005)
     assert (flux * north).sum() / flux.sum() == pytest.approx(at[1], abs=0.005)
@@ -122,7 +122,7 @@ def test_build_operator__asymmetric_kernel_is_not_mirrored():
     image = np.zeros(SHAPE)
     image[20, 10] = 1.0
     operator = build_operator(x, y, SHAPE, kernel)
-    flux = operator.scatter(apply(operator, *planes(image)).flux)[0]
+    flux = operator.scatter(apply_one(operator, *planes(image)).flux)[0]
     assert flux[19, 12] == 1.0
     assert np.nansum(flux) == 1.0
 
@@ -139,7 +139,7 @@ def test_apply__dense_and_sparse_are_the_same(monkeypatch):
         monkeypatch.setattr(module, "_SPARSE_BELOW", below)
         operator = build_operator(*corners, SHAPE, kernel)
         assert isinstance(operator.weight, kind)
-        results.append((operator.row, *apply(operator, flux, variance, good)))
+        results.append((operator.row, *apply_one(operator, flux, variance, good)))
         assert operator.geometric_coverage.max() == pytest.approx(1.0, abs=1e-5)
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
@@ -157,7 +157,7 @@ def test_apply__is_the_sum_written_out():
     good = rng.random(flux.shape) > 0.2
     flux[~good] = np.nan
     variance[~good] = np.inf
-    sums = apply(operator, flux, variance, good)
+    sums = apply_one(operator, flux, variance, good)
     pad = operator.pad
     n_y, n_x = operator.padded_shape
     R = operator.overlap.toarray().reshape(-1, n_y, n_x)
@@ -183,7 +183,7 @@ def test_apply__dead_spaxels_leave_a_flat_sky_flat():
     good = rng.random((1, *SHAPE)) > 0.3
     good[0, 18:22, 18:22] = False
     flux = np.where(good, 2.5, np.nan).astype(np.float32)
-    sums = apply(operator, flux, np.ones_like(flux), good)
+    sums = apply_one(operator, flux, np.ones_like(flux), good)
     coverage = sums.weight / operator.area
     seen = coverage[0] > 0.2
     assert coverage[0][operator.geometric_coverage > 0.999].max() < 0.85
@@ -196,7 +196,7 @@ def test_apply__no_good_spaxel_is_no_weight():
     _, _, corners = grids()
     operator = build_operator(*corners, SHAPE, KERNEL)
     flux = np.full((3, *SHAPE), np.nan, np.float32)
-    sums = apply(operator, flux, flux, np.zeros(flux.shape, bool))
+    sums = apply_one(operator, flux, flux, np.zeros(flux.shape, bool))
     assert all(part.shape == (3, operator.row.size) and not part.any() for part in sums)
 
 
@@ -212,7 +212,7 @@ def test_build_operator__no_overlap_is_an_empty_operator():
     x, y = np.meshgrid(np.arange(4) * 3.0 + 500.0, np.arange(4) * 3.0)
     operator = build_operator(x, y, SHAPE, KERNEL)
     assert operator.row.size == 0
-    sums = apply(operator, *planes(structured(SHAPE)))
+    sums = apply_one(operator, *planes(structured(SHAPE)))
     assert sums.flux.shape == (1, 0)
     assert np.isnan(operator.scatter(sums.flux)).all()
 
@@ -225,7 +225,7 @@ def test_full_light__is_the_operator_of_a_larger_cube():
     sky = structured((SHAPE[0] + 2 * margin, SHAPE[1] + 2 * margin), seed=9)
     wide = build_operator(corners[0] + margin, corners[1] + margin, sky.shape, KERNEL)
     truth = np.zeros(24 * 24)
-    truth[wide.row] = apply(wide, *planes(sky)).flux[0]
+    truth[wide.row] = apply_one(wide, *planes(sky)).flux[0]
     inner = sky[20:-20, 20:-20]
     got = full_light(operator, inner[None])[0]
     # rows whose kernel stays inside the padded grid need nothing from beyond its border

@@ -12,7 +12,7 @@ import spatial_cases
 from lazy import raise_if_computes
 from matplotlib.figure import Figure
 from scipy import ndimage
-from spatial_cases import hexagon, tan_wcs
+from spatial_cases import apply_one, hexagon, tan_wcs
 
 import specphoto
 from specphoto import plot, simulate
@@ -25,7 +25,7 @@ from specphoto.spatial.covariance import variance_ratio
 from specphoto.spatial.geometry import PixelFrame, corners_on, geometry_of
 from specphoto.spatial.inputs import frame_of, noise_of, resolution_of, sky_per_pixel
 from specphoto.spatial.kernel import matching_kernel
-from specphoto.spatial.operator import apply, build_operator
+from specphoto.spatial.operator import build_operator
 from specphoto.spatial.psf import FWHM_PER_SIGMA, PSF
 from specphoto.spatial.register import find_shift, register
 from specphoto.spatial.registration import LARGEST_WIDTH, fit_band
@@ -252,7 +252,7 @@ def test_look__is_the_operator():
     operator = build_operator(
         case.corner_x + shift[0], case.corner_y + shift[1], case.flux.shape, case.kernel
     )
-    sums = apply(operator, *(a[None].astype("f4") for a in (case.flux, case.variance)),
+    sums = apply_one(operator, *(a[None].astype("f4") for a in (case.flux, case.variance)),
                  case.good[None])  # fmt: skip
     row = np.searchsorted(operator.row, view.pixel)
     np.testing.assert_allclose(view.data, sums.flux[0][row], rtol=1e-4)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from spatial_cases import apply_one
 
 from specphoto.spatial.kernel import gaussian_kernel
-from specphoto.spatial.operator import apply, build_operator
+from specphoto.spatial.operator import build_operator
 from specphoto.spatial.varying import (
     VaryingOperator,
-    apply_varying,
+    apply,
     build_varying,
     interpolation,
     same_shape,
@@ -41,9 +42,9 @@ def varying(request, monkeypatch):
     return build_varying(*corners(), SHAPE, NODES, kernels())
 
 
-def test_apply_varying__is_the_interpolated_operator_of_each_channel(varying):
+def test_apply__is_the_interpolated_operator_of_each_channel(varying):
     flux, variance, good = planes()
-    sums = apply_varying(varying, WAVE, flux, variance, good)
+    sums = apply(varying, WAVE, flux, variance, good)
     dense = [n.weight if isinstance(n.weight, np.ndarray) else n.weight.toarray()
              for n in varying.node]  # fmt: skip
     for i, wave in enumerate(WAVE):
@@ -58,28 +59,28 @@ def test_apply_varying__is_the_interpolated_operator_of_each_channel(varying):
         )
 
 
-def test_apply_varying__with_one_node_is_apply():
+def test_apply__with_one_node_is_apply():
     operator = build_operator(*corners(), SHAPE, kernels()[0])
     flux, variance, good = planes()
-    one = apply_varying(VaryingOperator.constant(operator), WAVE, flux, variance, good)
-    for a, b in zip(one, apply(operator, flux, variance, good), strict=True):
+    one = apply(VaryingOperator.constant(operator), WAVE, flux, variance, good)
+    for a, b in zip(one, apply_one(operator, flux, variance, good), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-def test_apply_varying__is_continuous_across_nodes(varying):
+def test_apply__is_continuous_across_nodes(varying):
     flux, variance, good = (np.repeat(a[:1], 2, axis=0) for a in planes())
     for node in NODES:
         around = np.array([node - 1e-3, node + 1e-3])
-        for layer in apply_varying(varying, around, flux, variance, good):
+        for layer in apply(varying, around, flux, variance, good):
             np.testing.assert_allclose(layer[0], layer[1], rtol=1e-4, atol=1e-5)
 
 
-def test_apply_varying__does_not_depend_on_the_blocks(varying):
+def test_apply__does_not_depend_on_the_blocks(varying):
     flux, variance, good = planes()
-    whole = apply_varying(varying, WAVE, flux, variance, good)
+    whole = apply(varying, WAVE, flux, variance, good)
     for first in range(0, WAVE.size, 7):
         part = slice(first, first + 7)
-        some = apply_varying(varying, WAVE[part], flux[part], variance[part], good[part])
+        some = apply(varying, WAVE[part], flux[part], variance[part], good[part])
         for a, b in zip(whole, some, strict=True):
             np.testing.assert_allclose(a[part], b, rtol=1e-5, atol=1e-5)
 
@@ -89,8 +90,8 @@ def test_at__is_the_operator_of_one_wavelength(varying):
     assert varying.at(3000.0) is varying.node[0]
     between = varying.at(5000.0)
     flux, variance, good = (a[:1] for a in planes())
-    want = apply_varying(varying, np.array([5000.0]), flux, variance, good)
-    for a, b in zip(apply(between, flux, variance, good), want, strict=True):
+    want = apply(varying, np.array([5000.0]), flux, variance, good)
+    for a, b in zip(apply_one(between, flux, variance, good), want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert between.kernel.sum() == pytest.approx(1.0)
 

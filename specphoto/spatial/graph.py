@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from specphoto.spatial.geometry import Geometry
     from specphoto.spatial.resolution import Resolution
 
-__all__ = ["MatchGraph", "framed", "match_graph"]
+__all__ = ["MatchGraph", "framed", "match_graph", "noise_at"]
 
 # A block of the output stays near this size (one layer, float32).
 _BLOCK_BYTES = 12 * 2**20
@@ -69,7 +69,7 @@ class MatchGraph:
         for start, here in zip(first, node_wave, strict=True):
             layer = delayed(_match_node, pure=True)(
                 self.operator, *_channels(self.ifs, int(start), size), float(here),
-                self._correlation(float(here)), self.sky, self.band_wave,
+                noise_at(self.ifs, self.correlation, float(here)), self.sky, self.band_wave,
             )  # fmt: skip
             shape = (len(plane.NODE_FIELDS), *self.shape)
             layers.append(da.from_delayed(layer, shape, dtype=np.float32))
@@ -100,23 +100,24 @@ class MatchGraph:
         size = min(_NODE_CHANNELS, wave.size)
         start = (wave.size - size) // 2
         here = float(wave[start : start + size].mean())
+        noise = noise_at(self.ifs, self.correlation, here)
         layer = delayed(_output_node, pure=True)(
-            self.operator, *_channels(self.ifs, start, size), here, self._correlation(here),
-            lag_y, lag_x,
+            self.operator, *_channels(self.ifs, start, size), here, noise, lag_y, lag_x
         )  # fmt: skip
         shape = (lag_y.size, *self.shape)
         return here, da.from_delayed(layer, shape, dtype=np.float32)
 
-    def _correlation(self, wave: float) -> Any:
-        """Correlation of the cube's noise at a wavelength: a stencil, or a task that gives lags."""
-        if self.correlation is not None:
-            return self.correlation
-        lags = self.ifs["spec_corr"]
-        nodes = np.atleast_1d(np.asarray(lags.coords.get("corr_wave", wave), dtype=float))
-        share = interpolation(np.array([wave]), nodes)[0]
-        return delayed(_lags_at, pure=True)(
-            lags.data, share, lags["lag_y"].values, lags["lag_x"].values, identify(self.ifs)
-        )
+
+def noise_at(ifs: xr.Dataset, stencil: NDArray[np.float64] | None, wave: float) -> Any:
+    """Correlation of a cube's noise at a wavelength: the stencil, or a task that gives its lags."""
+    if stencil is not None:
+        return stencil
+    lags = ifs["spec_corr"]
+    nodes = np.atleast_1d(np.asarray(lags.coords.get("corr_wave", wave), dtype=float))
+    share = interpolation(np.array([wave]), nodes)[0]
+    return delayed(_lags_at, pure=True)(
+        lags.data, share, lags["lag_y"].values, lags["lag_x"].values, identify(ifs)
+    )
 
 
 def match_graph(

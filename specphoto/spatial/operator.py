@@ -2,13 +2,13 @@ r"""The spatial match as one linear operator, ``A = R K``.
 
 ``K`` convolves with the PSF-matching kernel on the input grid, ``R`` is the exact area overlap of
 the two pixel grids. Built once per geometry and PSF, applied to every channel as a matrix
-product. The same weights rule flux, variance and mask (:func:`apply`).
+product. The same weights rule flux, variance and mask (:mod:`specphoto.spatial.varying`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import signal, sparse
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "Matched",
     "Operator",
-    "apply",
     "build_operator",
     "build_operators",
     "full_light",
@@ -260,60 +258,6 @@ def _transposed(
     if isinstance(weight, np.ndarray):
         return np.ascontiguousarray(weight.T)
     return weight.T.tocsr()
-
-
-class Matched(NamedTuple):
-    """Sums over input spaxels for ``(n_wave, n_row)``, before any division.
-
-    ``flux`` = A (w f), ``variance`` = (A w)^2 var for independent spaxels, ``weight`` = A w.
-    """
-
-    flux: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    weight: NDArray[np.float32]
-
-
-def apply(
-    operator: Operator,
-    flux: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    good: NDArray[np.bool_],
-) -> Matched:
-    r"""Apply the operator to planes.
-
-    .. math::
-
-        F_o = \sum_j A_{oj} w_j f_j, \quad V_o = \sum_j A_{oj}^2 w_j \mathrm{var}_j, \quad
-        W_o = \sum_j A_{oj} w_j
-
-    Flux per output pixel is ``F / c`` with coverage ``c = W / area``; its variance ``V / c^2``
-    (times the ratio of :mod:`specphoto.spatial.covariance` for correlated spaxels).
-
-    Parameters
-    ----------
-    operator
-        The operator.
-    flux, variance, good
-        ``(n_wave, n_y, n_x)``; values that are not ``good`` are not read.
-
-    Returns
-    -------
-    Matched
-        Each ``(n_wave, n_row)`` float32.
-    """
-    n_in = operator.shape_in[0] * operator.shape_in[1]
-    good = good.reshape(-1, n_in)
-    # spaxels that are bad in every plane (outside the bundle) need not be multiplied
-    used = np.flatnonzero(good.any(axis=0))
-    weight = operator.weight[used]
-    w = good[:, used]
-    f = np.where(w, flux.reshape(-1, n_in)[:, used], np.float32(0.0))
-    v = np.where(w, variance.reshape(-1, n_in)[:, used], np.float32(0.0))
-    return Matched(
-        flux=np.asarray(f @ weight),
-        variance=np.asarray(v @ (weight * weight)),
-        weight=np.asarray(w.astype(np.float32) @ weight),
-    )
 
 
 def full_light(operator: Operator, image: NDArray[np.float64]) -> NDArray[np.float64]:

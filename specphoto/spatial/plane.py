@@ -13,7 +13,7 @@ import numpy as np
 
 from specphoto.spatial.covariance import variance_ratio
 from specphoto.spatial.edges import at_limit, compensation, guessed_share, star_share
-from specphoto.spatial.varying import apply_varying, interpolation
+from specphoto.spatial.varying import apply, interpolation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -194,7 +194,7 @@ def match_planes(
     numpy.ndarray
         ``(4, n_wave, n_y_out, n_x_out)``, layers :data:`PLANE_FIELDS`; unknown is NaN.
     """
-    sums = apply_varying(operator, wave, flux, variance, good)
+    sums = apply(operator, wave, flux, variance, good)
     common = operator.common
     coverage = (sums.weight / common.area).astype(np.float32)
     factor = _inverse(coverage)

@@ -20,9 +20,8 @@ from specphoto.photometry.galactic import band_factors, channel_factors, common_
 from specphoto.photometry.match import to_psf
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spatial.comparison import Limits, Scene
-from specphoto.spatial.correlation import LagCorrelation
 from specphoto.spatial.geometry import geometry_of
-from specphoto.spatial.graph import framed
+from specphoto.spatial.graph import framed, noise_at
 from specphoto.spatial.inputs import frame_of, noise_of, resolution_of, sky_per_pixel, wanted_psf
 from specphoto.spatial.registration import LARGEST_WIDTH, fit_band
 from specphoto.spatial.shifts import STATUS, TERMS, combine
@@ -199,7 +198,8 @@ def find_shift(
         fits.append(
             delayed(_fit, pure=True)(
                 sums[:, k], _foreground(ifs), plane["photo_flux"].data, plane["photo_err"].data,
-                images["photo_region"].data, factor, _noise(ifs, correlation, here), place, limits,
+                images["photo_region"].data, factor, noise_at(ifs, correlation, here), place,
+                limits,
             )
         )  # fmt: skip
     report = _report(names, fits, limits, known)
@@ -284,22 +284,6 @@ def _sum_block(
 
 def _foreground(ifs: xr.Dataset) -> Any:
     return ifs["foreground"].data if "foreground" in ifs else None
-
-
-def _noise(ifs: xr.Dataset, stencil: NDArray[np.float64] | None, wave: float) -> Any:
-    """Stencil, or the task that gives the cube's own lags at a wavelength."""
-    if stencil is not None:
-        return stencil
-    lags = ifs["spec_corr"]
-    nodes = np.atleast_1d(np.asarray(lags.coords.get("corr_wave", wave), dtype=float))
-    share = interpolation(np.array([wave]), nodes)[0]
-    return delayed(_lags_at, pure=True)(lags.data, share, lags["lag_y"].values,
-                                        lags["lag_x"].values)  # fmt: skip
-
-
-def _lags_at(rho: Any, share: Any, lag_y: Any, lag_x: Any) -> LagCorrelation:
-    mean = np.tensordot(share, rho, axes=1) if rho.ndim == 4 else rho
-    return LagCorrelation(np.nan_to_num(mean).astype(np.float32), lag_y, lag_x)
 
 
 def _fit(

@@ -11,18 +11,18 @@ so that it is continuous, and its variance is that of the interpolated operator 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from specphoto.spatial.operator import Matched, Operator, build_operators
+from specphoto.spatial.operator import Operator, build_operators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["VaryingOperator", "apply_varying", "build_varying", "interpolation", "same_shape"]
+__all__ = ["Matched", "VaryingOperator", "apply", "build_varying", "interpolation", "same_shape"]
 
 
 @dataclass(frozen=True)
@@ -178,17 +178,47 @@ def build_varying(
     return VaryingOperator(np.asarray(wave, dtype=float), nodes)
 
 
-def apply_varying(
+class Matched(NamedTuple):
+    """Sums over input spaxels for ``(n_wave, n_row)``, before any division.
+
+    ``flux`` = A (w f), ``variance`` = (A w)^2 var for independent spaxels, ``weight`` = A w.
+    """
+
+    flux: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+
+def apply(
     operator: VaryingOperator,
     wave: NDArray[np.float64],
     flux: NDArray[np.float32],
     variance: NDArray[np.float32],
     good: NDArray[np.bool_],
 ) -> Matched:
-    """Apply the operator of each channel's wavelength to planes.
+    r"""Apply the operator of each channel's wavelength to planes.
 
-    As :func:`~specphoto.spatial.operator.apply`, with the wavelengths of the channels in Angstrom,
-    ``(n_wave,)``.
+    .. math::
+
+        F_o = \sum_j A_{oj} w_j f_j, \quad V_o = \sum_j A_{oj}^2 w_j \mathrm{var}_j, \quad
+        W_o = \sum_j A_{oj} w_j
+
+    Flux per output pixel is ``F / c`` with coverage ``c = W / area``; its variance ``V / c^2``
+    (times the ratio of :mod:`specphoto.spatial.covariance` for correlated spaxels).
+
+    Parameters
+    ----------
+    operator
+        The operator.
+    wave
+        Wavelengths of the channels in Angstrom, ``(n_wave,)``.
+    flux, variance, good
+        ``(n_wave, n_y, n_x)``; values that are not ``good`` are not read.
+
+    Returns
+    -------
+    Matched
+        Each ``(n_wave, n_row)`` float32.
     """
     n_in = operator.common.shape_in[0] * operator.common.shape_in[1]
     good = good.reshape(-1, n_in)
