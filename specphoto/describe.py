@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specphoto.cube import celestial_wcs, pixel_scale
+from specphoto.cube import VARIABLES, celestial_wcs, pixel_scale
 from specphoto.errors import InputError
 from specphoto.io import open_cube, open_ifs, open_photometry
 from specphoto.io.fitsfile import open_fits
@@ -134,11 +134,15 @@ def _facts(ds: xr.Dataset) -> Iterator[tuple[str, str]]:
     for name in ("photo_region", "spec_region"):
         if name in ds:
             yield name, f"{int(ds[name].sum())} pixels"
+    if "register_status" in ds:
+        yield "pointing", describe_registration(ds)[0][1]
     quality = attrs.get("quality")
     if quality:
         critical = ": CRITICAL, not to be used" if quality.get("critical") else ""
         yield "quality", f"{quality['card']} = {quality['value']}{critical}"
-    yield "variables", ", ".join(map(str, ds.data_vars))
+    known = [name for name in VARIABLES if name in ds.data_vars]
+    others = [str(name) for name in ds.data_vars if name not in VARIABLES]
+    yield "variables", ", ".join(known + others)
     yield "history", "; ".join(_step(step) for step in attrs.get("provenance", []))
 
 
