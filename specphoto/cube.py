@@ -20,6 +20,8 @@ Attributes of a dataset (all JSON: they survive Zarr and FITS)
 ``correlation``     ``{"model": "gaussian", "scale": ..., "cutoff": ...}`` in spaxels, or
                     ``{"model": "none"}``; the variable ``spec_corr``, where there is one, is
                     nearer to the data and goes before it
+``photo_correlation``  by band name, scale in pixels of the Gaussian correlation of the images'
+                    noise; absent where pixels are independent or nothing is known
 ``band_scale``      by band name, the factor that made its images photon-weighted means
 ``spectral_axis``   ``{"ctype", "crval", "cdelt", "crpix"}`` of the survey's third axis, Angstrom
 ``corrected``       whether ``spec_flux`` already carries the correction factor

@@ -534,3 +534,18 @@ def test_photometry_from_images__is_written_and_opened_again(tmp_path):
     assert back.attrs["kind"] == "photometry"
     assert back.attrs["psf"] == made.attrs["psf"]
     xr.testing.assert_equal(back.compute(), made.compute())
+
+
+def test_to_psf__tells_how_the_noise_is_correlated():
+    wide = to_psf(own_grid(), 2.0, 5.0)
+    kernel = gaussian_kernel(np.sqrt(5.0**2 - 2.0**2) / 2.3548)
+    both = ndimage.convolve(np.pad(kernel, kernel.shape[0] // 2), kernel)
+    middle = both.shape[0] // 2
+    scale = wide.attrs["photo_correlation"]["sdss_r"]
+    for lag in (1, 2, 4):
+        rho = both[middle, middle + lag] / both[middle, middle]
+        assert np.exp(-0.5 * (lag / scale) ** 2) == pytest.approx(rho, abs=0.01)
+    wider = to_psf(wide, 5.0, 6.0)
+    assert wider.attrs["photo_correlation"]["sdss_r"] == pytest.approx(
+        to_psf(own_grid(), 2.0, 6.0).attrs["photo_correlation"]["sdss_r"]
+    )

@@ -266,3 +266,29 @@ def test_match_spatial__what_registration_found_is_kept_in_the_product(tmp_path,
         names = [name for name in made.data_vars if name.startswith("register")] + ["spec_corr"]
         xr.testing.assert_equal(back[names].compute(), made[names].compute())
     assert back["register_status"].attrs["flag_meanings"].startswith("ok ")
+
+
+def test_register__errors_know_that_convolved_images_have_correlated_noise():
+    # images sharper than the cube, and so noisy that they alone decide
+    ifs = observation(lambda _: 2.6)
+    ifs["spec_var"] = ifs["spec_var"] * 1e-6
+    rng = np.random.default_rng(5)
+    clean = blob(WCS_OUT, SHAPE_OUT, 1.3, 1.0)
+    shifts, errors = [], []
+    for _ in range(24):
+        noisy = clean + rng.normal(0.0, 0.03, (3, *SHAPE_OUT))
+        photo = images(noisy, WCS_OUT, fwhm=1.3)
+        photo["photo_err"] = photo["photo_err"].dims, np.full(noisy.shape, 0.03, "f4")
+        found = computed_registration(specphoto.register(ifs, photo.isel(band=[1])))
+        assert int(found["register_status"]) == 0
+        shifts.append(found["register_shift"].values)
+        errors.append(np.sqrt(np.diag(found["register_cov"].values)))
+    pull = np.array(shifts) / np.array(errors)
+    # measured 0.75; as if the noise were independent it is 2.3
+    assert 0.55 < pull.std() < 1.2
+    assert np.abs(shifts).max() < 0.3
+
+
+def computed_registration(ds):
+    with dask.config.set(scheduler="synchronous"):
+        return ds[["register_shift", "register_cov", "register_status"]].compute()

@@ -86,7 +86,8 @@ def to_psf(
     name = identify(photometry)
     middle = float(np.median(np.asarray(photometry["band_wave"].values, dtype=float)))
     psf_in, psf_out = (known_psf(p, None, middle, f"to_psf: {name}") for p in (source, target))
-    kernel = kernel_for(psf_in, psf_out, pixel_scale(celestial_wcs(photometry)), name=name)
+    pixel = pixel_scale(celestial_wcs(photometry))
+    kernel = kernel_for(psf_in, psf_out, pixel, name=name)
     stencil = stencil_of(correlation or {})
     both = _convolved(photometry, kernel, stencil if stencil.size > 1 else None, min_coverage)
     dims = ("band", "y", "x")
@@ -97,12 +98,29 @@ def to_psf(
         photo_err=(dims, error),
         photo_region=(("y", "x"), photometry["photo_region"].data & ~lost.any(axis=0)),
     )
-    attrs = {"psf": psf_attrs(psf_out), "psf_band": None}
+    before = photometry.attrs.get("photo_correlation") or {}
+    own = (correlation or {}).get("scale", 0.0)
+    grown = {
+        str(band): _correlated(psf_in, psf_out, pixel, before.get(str(band), own))
+        for band in photometry["band"].values
+    }
+    attrs = {"psf": psf_attrs(psf_out), "psf_band": None, "photo_correlation": grown}
     options = {
         "source": psf_attrs(psf_in), "target": psf_attrs(psf_out),
         "correlation": dict(correlation) if correlation else None, "min_coverage": min_coverage,
     }  # fmt: skip
     return add_provenance(annotate(out, **attrs), "to_psf", options=options)
+
+
+def _correlated(source: PSF, target: PSF, pixel: float, before: float = 0.0) -> float:
+    r"""Scale in pixels of the noise's correlation after a convolution from one PSF to another.
+
+    A Gaussian kernel of :math:`\sigma_K` gives independent pixels a Gaussian correlation of scale
+    :math:`\sqrt{2} \sigma_K`; its area :math:`4 \pi \sigma_K^2` is the difference of the PSFs'.
+    ``pixel`` is in arcsec, ``before`` the scale there was, in pixels.
+    """
+    grown = max(0.0, target.area - source.area) / (2.0 * np.pi * pixel**2)
+    return float(np.sqrt(before**2 + grown))
 
 
 def _convolved(
@@ -212,11 +230,16 @@ def photometry_from_images(
     )
     ds = _photometry(planes, found, frame, region)
     facts = grid.attrs if isinstance(grid, xr.Dataset) else {}
+    pixel = pixel_scale(frame.wcs)
     ds = annotate(
         ds, kind="photometry", survey="images", name=name or facts.get("name") or found[0].name,
         **_place(facts, frame.wcs), redshift=None, ebv=None, ebv_scale=None, ebv_corrected=False,
         ebv_law=None, psf=psf_attrs(wanted), psf_band=None, fsamp=None,
         band_scale={image.curve.name: 1.0 for image in found},
+        photo_correlation={
+            image.curve.name: _correlated(own, wanted, pixel)
+            for image, (own, _) in zip(found, sources, strict=True)
+        },
     )  # fmt: skip
     validate(ds, "photo_flux", "photo_err", "photo_region", verb="photometry_from_images")
     for image in found:

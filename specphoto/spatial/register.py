@@ -20,6 +20,7 @@ from specphoto.photometry.galactic import band_factors, channel_factors, common_
 from specphoto.photometry.match import to_psf
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spatial.comparison import Limits, Scene
+from specphoto.spatial.correlation import stencil_of
 from specphoto.spatial.geometry import geometry_of
 from specphoto.spatial.graph import framed, noise_at
 from specphoto.spatial.inputs import frame_of, noise_of, resolution_of, sky_per_pixel, wanted_psf
@@ -41,6 +42,8 @@ __all__ = ["Registration", "find_shift", "register"]
 
 # A spaxel counts where it is good in this share of a band.
 _GOOD_SHARE = 0.9
+# Scale in pixels below which a correlation of the images' noise is none.
+_LEAST_SCALE = 0.3
 # Wings of the broadest Gaussian a kernel may be convolved with, in sigma.
 _REACH = 4.5
 _MAPS = ("image", "synthetic")
@@ -191,7 +194,7 @@ def find_shift(
             "box": geometry.box, "x": geometry.positions[0], "y": geometry.positions[1],
             "kernel": np.tensordot(share, np.stack(resolution.kernels), axes=1),
             "sky_in": sky[0], "sky_out": sky[1], "fwhm": resolution.psf.fwhm,
-            "image_correlation": np.ones((1, 1)),
+            "image_correlation": _noise_of_images(images, name),
         }  # fmt: skip
         plane = images[["photo_flux", "photo_err"]].sel(band=name)
         factor = float(band_factors(images.attrs, [name], ebv)[0])
@@ -280,6 +283,13 @@ def _sum_block(
             for w, values in ((dusty, flux), (dusty**2, variance), (weights, np.float32(1.0)))
         ]
     return np.stack(parts).reshape(1, 3, weights.shape[1], *shape).astype(np.float64)
+
+
+def _noise_of_images(images: xr.Dataset, band: str) -> NDArray[np.float64]:
+    """Stencil of the images' noise, where they say how it is correlated."""
+    scale = (images.attrs.get("photo_correlation") or {}).get(band, 0.0)
+    # a Gaussian much narrower than a pixel correlates nothing
+    return stencil_of({"model": "gaussian", "scale": scale} if scale > _LEAST_SCALE else {})
 
 
 def _foreground(ifs: xr.Dataset) -> Any:
