@@ -286,6 +286,20 @@ def whole_light(
     return np.asarray(share.reshape(wave.size, -1) @ full.reshape(-1, full.shape[-1]))
 
 
+def _seen_light(
+    operator: VaryingOperator,
+    wave: NDArray[np.float64],
+    good: NDArray[np.bool_],
+    mix: NDArray[np.float32],
+    inner: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Each channel's image through the operator's good spaxels, ``(n_wave, n_row)``."""
+    w = good.reshape(mix.shape[0], -1)
+    used = np.flatnonzero(w.any(axis=0))
+    image = np.where(w[:, used], mix @ inner[:, used], np.float32(0.0))
+    return operator.transmit(wave, image, used)
+
+
 def compensation(
     operator: VaryingOperator,
     wave: NDArray[np.float64],
@@ -318,10 +332,7 @@ def compensation(
     numpy.ndarray
         ``(n_wave, n_row)``.
     """
-    w = good.reshape(mix.shape[0], -1)
-    used = np.flatnonzero(w.any(axis=0))
-    image = np.where(w[:, used], mix @ inner[:, used], np.float32(0.0))
-    seen = operator.transmit(wave, image, used)
+    seen = _seen_light(operator, wave, good, mix, inner)
     whole = whole_light(operator, wave, mix, full)
     lit = (seen > 0) & (whole > 0)
     g = np.where(lit, whole / np.where(lit, seen, 1.0), plain)
@@ -341,10 +352,7 @@ def guessed_share(
     Parameters as for :func:`compensation`; where the images have no positive light it is the
     share that is not covered.
     """
-    w = good.reshape(mix.shape[0], -1)
-    used = np.flatnonzero(w.any(axis=0))
-    guess = np.where(w[:, used], mix @ sky.guess_inner[:, used], np.float32(0.0))
-    seen = operator.transmit(wave, guess, used)
+    seen = _seen_light(operator, wave, good, mix, sky.guess_inner)
     whole = whole_light(operator, wave, mix, sky.full)
     missing = np.abs(whole_light(operator, wave, mix, sky.guess_full) - seen)
     uncovered = np.clip(1.0 - coverage, 0.0, 1.0)
