@@ -8,8 +8,10 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from astropy.wcs import WCS
+from scipy import signal
 
 from specphoto.cube import wcs_string
+from specphoto.spatial.kernel import gaussian_kernel
 from specphoto.spatial.varying import Matched, VaryingOperator, apply
 
 if TYPE_CHECKING:
@@ -154,3 +156,9 @@ def apply_one(
     """Planes through an operator that is the same at all wavelengths."""
     planes = (flux, variance, good)
     return apply(VaryingOperator.constant(operator), np.zeros(len(flux)), *planes)
+
+
+def blurred(sky: np.ndarray, fwhm: float) -> np.ndarray:
+    """Sky on pixels of 0.5 arcsec through a Gaussian PSF of a FWHM in arcsec."""
+    sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / 0.5
+    return np.asarray(signal.fftconvolve(sky, gaussian_kernel(sigma), mode="same"))

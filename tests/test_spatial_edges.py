@@ -7,12 +7,11 @@ import functools
 import dask
 import numpy as np
 import pytest
-from scipy import signal
-from spatial_cases import apply_one, cube, hexagon, images, tan_wcs
+from spatial_cases import apply_one, blurred, cube, hexagon, images, tan_wcs
 
 from specphoto.spatial.edges import compensation, sky_from_images
 from specphoto.spatial.geometry import PixelFrame, corners_on, positions_on
-from specphoto.spatial.kernel import gaussian_kernel, matching_kernel
+from specphoto.spatial.kernel import matching_kernel
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.operator import build_operator, full_light
 from specphoto.spatial.overlap import overlap_matrix
@@ -32,11 +31,6 @@ def disc(scale, at):
     n = SHAPE[0] + 2 * MARGIN
     y, x = (np.indices((n, n)) - (n - 1) / 2) * 0.5
     return np.exp(-np.hypot(x - at[0], y - at[1]) / scale)
-
-
-def blurred(sky, fwhm):
-    sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / 0.5
-    return signal.fftconvolve(sky, gaussian_kernel(sigma), mode="same")
 
 
 @functools.cache

@@ -9,11 +9,9 @@ from typing import NamedTuple
 import dask
 import numpy as np
 import pytest
-from scipy import signal
-from spatial_cases import cube, hexagon, images, tan_wcs
+from spatial_cases import blurred, cube, hexagon, images, tan_wcs
 
 from specphoto.spatial.geometry import PixelFrame, corners_on
-from specphoto.spatial.kernel import gaussian_kernel
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.overlap import overlap_matrix
 
@@ -71,11 +69,6 @@ def galaxy(kind, scale, at):
     if kind == "bulge":
         extra = averaged(lambda r: sersic4(r, 1.5), at)
     return disc + extra * (0.5 * disc.sum() / extra.sum())
-
-
-def blurred(sky, fwhm):
-    sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / 0.5
-    return signal.fftconvolve(sky, gaussian_kernel(sigma), mode="same")
 
 
 @functools.cache

@@ -7,12 +7,10 @@ import functools
 import dask
 import numpy as np
 import pytest
-from scipy import signal
-from spatial_cases import cube, hexagon, images, offsets, tan_wcs
+from spatial_cases import blurred, cube, hexagon, images, offsets, tan_wcs
 
 from specphoto.cube import Grid
 from specphoto.spatial.geometry import PixelFrame, corners_on
-from specphoto.spatial.kernel import gaussian_kernel
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.overlap import overlap_matrix
 
@@ -23,11 +21,6 @@ WAVE = np.linspace(4400.0, 7800.0, 45)
 APOTHEM = 14.0
 STAR = (5.0, -3.0)  # arcsec east and north
 MAPS = ["spec_flux", "spec_mask", "spec_region", "edge_bias", "coverage"]
-
-
-def blurred(sky, fwhm):
-    sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / 0.5
-    return signal.fftconvolve(sky, gaussian_kernel(sigma), mode="same")
 
 
 @functools.cache
