@@ -14,6 +14,8 @@ __all__ = ["overlap_matrix"]
 
 # Below this slope in x an edge is taken as vertical: the exact integral would divide by it.
 _VERTICAL = 1e-7
+# A side that rises by less than this (pixels) encloses nothing: its slope would overflow.
+_FLAT = 1e-12
 
 
 def overlap_matrix(
@@ -103,7 +105,8 @@ def _side_integral(
 ) -> NDArray[np.float64]:
     """Integral of clip(x, -1/2, 1/2) dy along the side a -> b inside the strip abs(y) < 1/2."""
     dy = yb - ya
-    safe = np.where(dy == 0.0, 1.0, dy)
+    flat = np.abs(dy) < _FLAT
+    safe = np.where(flat, 1.0, dy)
     slope = (xb - xa) / safe
     y1, y2 = np.clip(ya, -0.5, 0.5), np.clip(yb, -0.5, 0.5)
     x1, x2 = xa + slope * (y1 - ya), xa + slope * (y2 - ya)
@@ -112,7 +115,7 @@ def _side_integral(
     mean = np.where(
         vertical, np.clip(0.5 * (x1 + x2), -0.5, 0.5), (_primitive(x2) - _primitive(x1)) / dx
     )
-    return np.where(dy == 0.0, 0.0, mean * (y2 - y1))
+    return np.where(flat, 0.0, mean * (y2 - y1))
 
 
 def _primitive(x: NDArray[np.float64]) -> NDArray[np.float64]:
