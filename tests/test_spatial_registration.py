@@ -293,6 +293,17 @@ def test_fit_band__flat_field():
     assert fit_band(flat).status == NO_STRUCTURE  # not even noise
 
 
+@pytest.mark.parametrize("level", [1.0, 0.3, 0.07, 1.7e-3])
+@pytest.mark.parametrize("fibres", [19, 37])
+def test_fit_band__flat_image_of_a_galaxy(level, fibres):
+    # image and offset are one column but for rounding, and noise taken off it leaves no matrix
+    case = scene(galaxy(), fibres=fibres)
+    image = np.full_like(case.image, level)
+    flat = replace(case, image=image, error=0.02 * image, region=np.ones_like(case.region))
+    assert fit_band(flat).status == NO_STRUCTURE
+    assert fit_band(noisy(flat, 1)).status != OK
+
+
 def test_fit_band__another_field():
     case, other = scene(galaxy(seed=1)), scene(galaxy(seed=2, at=(9.0, 9.0)))
     found = fit_band(noisy(replace(case, image=other.image), 1))

@@ -253,15 +253,24 @@ def _inverse(matrix: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray
     active = np.diag(clean) > np.abs(np.diag(noise))
     while active.any():
         index = np.flatnonzero(active)
-        part = clean[np.ix_(index, index)]
-        norm = np.sqrt(np.diag(part))
-        _, values, vectors = np.linalg.svd(part / np.outer(norm, norm))
-        if values[-1] > _LEAST_INFORMATION:
-            out[np.ix_(index, index)] = np.linalg.inv(part)
+        square = np.ix_(index, index)
+        # noise taken off a singular matrix makes it look regular, so both are asked
+        least, share = min(
+            (_least_information(m[square]) for m in (matrix, clean)), key=lambda found: found[0]
+        )
+        if least > _LEAST_INFORMATION:
+            out[square] = np.linalg.inv(clean[square])
             break
         # of terms that cannot be told apart the last one (width, then shift) goes
-        active[index[np.flatnonzero(np.abs(vectors[-1]) > 0.3)[-1]]] = False
+        active[index[np.flatnonzero(share > 0.3)[-1]]] = False
     return out
+
+
+def _least_information(matrix: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """Smallest singular value of a normal matrix of unit diagonal, and each term's share in it."""
+    norm = np.sqrt(np.diag(matrix))
+    _, values, vectors = np.linalg.svd(matrix / np.outer(norm, norm))
+    return float(values[-1]), np.abs(vectors[-1])
 
 
 def _without_outliers(fit: _Linear) -> NDArray[np.bool_]:
@@ -327,8 +336,8 @@ def _significance(scene: Scene, view: View, fit: _Linear) -> float:
     """Flux scale over its error, for a fit of image and offset alone."""
     two = slice(0, 2)
     matrix = fit.instrument[two] @ fit.columns[two].T
-    if not np.linalg.det(matrix) > 0:
-        return 0.0
+    if not (np.diag(matrix) > 0).all() or _least_information(matrix)[0] < _LEAST_INFORMATION:
+        return 0.0  # a flat image looks like an offset, but for rounding
     inverse = np.linalg.inv(matrix)
     error = np.sqrt((inverse @ _noise(scene, view, fit)[two, two] @ inverse.T)[0, 0])
     return float(fit.coefficient[0] / error)
