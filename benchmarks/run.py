@@ -36,7 +36,8 @@ from specphoto.simulate import DEFAULT_BANDS, simulate_galaxy
 from specphoto.spatial.kernel import matching_kernel
 from specphoto.spatial.psf import PSF
 from specphoto.spectral.reference import summarise
-from specphoto.spectral.sedfit import fit_sed, photometric_sigma
+from specphoto.spectral.sedfit import ModelTable, fit_sed, photometric_sigma
+from specphoto.spectral.template_error import DEFAULT_TEMPLATE_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -183,7 +184,9 @@ def spectral(n_pixel: int) -> list[Figure]:
     sigma = photometric_sigma(
         flux, 0.02 * np.abs(flux), np.where([f.pivot > 26_000 for f in filters], np.inf, 0.05)
     )
-    fit = timed(lambda: fit_sed(flux, sigma, photometry, shape))
+    error = DEFAULT_TEMPLATE_ERROR.project(REDSHIFT, filters, (wave[0], wave[-1]), 4)
+    table = ModelTable(photometry, shape)
+    fit = timed(lambda: fit_sed(flux, sigma, table, error, np.abs(flux)))
     pairs = timed(lambda: products(flux, sigma, photometry))
     corrected = specphoto.match_spectral(cube)
     names = ["corr_coef", "corr_cov", "chi2", "closure_after", "mod_flux"]

@@ -44,6 +44,14 @@ class Compat(StrEnum):
     pixedfit = "pixedfit"
 
 
+class FactorMethod(StrEnum):
+    """How the factor is found."""
+
+    bayesian = "bayesian"
+    best = "best"
+    ratio = "ratio"
+
+
 class Register(StrEnum):
     """What to do about the cube's pointing."""
 
@@ -106,7 +114,12 @@ Order = Annotated[int, typer.Option(
     "--order", min=0, max=10, help="Order of the Legendre polynomial.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
 ModelError = Annotated[float, typer.Option(
-    "--model-error", help="Relative error of the models' photometry.",
+    "--model-error", help="Relative error of images against model photometry that no other band "
+    "shares: curves, zero points.",
+    rich_help_panel=_SCIENCE)]  # fmt: skip
+MethodName = Annotated[FactorMethod, typer.Option(
+    "--method", help="'bayesian': all acceptable models, with their template error; 'best': the "
+    "best one alone; 'ratio': as published, biased by noise.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
 Exclude = Annotated[list[str] | None, typer.Option(
     "--exclude", help="Band to leave out of the SED fit; may be repeated. By default those "
@@ -166,7 +179,8 @@ def match(
     max_bias: MaxBias = 0.02,
     library: Library = "default",
     order: Order = 3,
-    model_error: ModelError = 0.05,
+    method: MethodName = FactorMethod.bayesian,
+    model_error: ModelError = 0.01,
     exclude: Exclude = None,
     line_window: LineWindow = 500.0,
     compat: CompatName = None,
@@ -189,7 +203,8 @@ def match(
         "source_psf": _number(source_psf), "target_psf": _number(psf), "ebv": ebv,
         "register": _REGISTER[register], "max_shift": max_shift,
         "correlation": _correlation(correlation), "compensate": not no_compensate,
-        "max_bias": max_bias, "library": library, "order": order, "model_error": model_error,
+        "max_bias": max_bias, "library": library, "order": order, "method": method.value,
+        "model_error": model_error,
         "exclude_bands": exclude, "line_window": line_window, "compat": compat and compat.value,
         "kernel": kernel and _image(kernel),
     }  # fmt: skip
@@ -279,7 +294,8 @@ def spectral(
     redshift: Redshift = None,
     library: Library = "default",
     order: Order = 3,
-    model_error: ModelError = 0.05,
+    method: MethodName = FactorMethod.bayesian,
+    model_error: ModelError = 0.01,
     exclude: Exclude = None,
     line_window: LineWindow = 500.0,
     compat: CompatName = None,
@@ -294,7 +310,8 @@ def spectral(
     Example: [bold]specphoto spectral specphoto_ngc309.fits -o corr_specphoto_ngc309.fits[/bold]
     """
     options: dict[str, Any] = {
-        "library": library, "order": order, "model_error": model_error,
+        "library": library, "order": order, "method": method.value,
+        "model_error": model_error,
         "exclude_bands": exclude, "line_window": line_window, "compat": compat and compat.value,
     }  # fmt: skip
     computer = _client(cluster, workers, memory, verbose=verbose)

@@ -132,6 +132,10 @@ VARIABLES: Mapping[str, Variable] = {
         Variable(
             "corr_cov", (("order", "order_2", *_MAP),), "f", "", "covariance of corr_coef"
         ),
+        Variable(
+            "corr_photo_cov", (("order", "band", *_MAP),), "f", FLUX_UNIT,
+            "covariance of corr_coef with the errors of photo_flux",
+        ),
         Variable("corr_factor", (_CUBE,), "f", "", "spectrophotometric correction factor"),
         Variable("corr_factor_err", (_CUBE,), "f", "", "1-sigma error, correlated in wavelength"),
         Variable("mod_flux", (_CUBE,), "f", FLUX_UNIT, "reference model at the IFS resolution"),

@@ -107,7 +107,7 @@ def test_recovery__the_error_is_that_of_the_factor(full_size):
     x = legendre.normalized(full_size.made.cube.wave, *full_size.out.attrs["corr_range"])
     err = legendre.evaluate_err(full_size.out.corr_cov.values, x)
     pull = (full_size.wrong * full_size.made.cube.factor()[:, None, None] / err)[:, full_size.good]
-    # a little wide: 3% of template error, of which a library that holds the truth has none
+    # a little wide: a library that holds the truth has no template error
     assert 0.65 < np.std(pull[::50]) < 1.15
     assert 0.65 < np.percentile(np.abs(pull[::50]), 68) < 1.15
 
@@ -122,7 +122,7 @@ def test_recovery__synthetic_photometry_closes_within_the_photometric_errors(ful
             for name in ("closure_before", "closure_after")
         )
         assert np.std(after) < 1.0857 * PHOTOMETRIC_ERROR
-        assert abs(np.mean(after)) < 0.003
+        assert abs(np.mean(after)) < 0.005
         assert np.sqrt(np.mean(before**2)) > 1.5 * np.sqrt(np.mean(after**2))
 
 

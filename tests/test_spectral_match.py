@@ -19,8 +19,8 @@ from specphoto.spectral.match import match_spectral
 from specphoto.spectral.pixel import correct_pixels
 
 ADDED = (
-    "corr_coef", "corr_cov", "corr_factor", "corr_factor_err", "mod_flux", "chi2", "n_band",
-    "n_eff", "model_index", "closure_before", "closure_after",
+    "corr_coef", "corr_cov", "corr_photo_cov", "corr_factor", "corr_factor_err", "mod_flux", "chi2",
+    "n_band", "n_eff", "model_index", "closure_before", "closure_after",
 )  # fmt: skip
 CUBES = ("spec_flux", "spec_err", "corr_factor", "corr_factor_err", "mod_flux")
 
@@ -182,10 +182,29 @@ def test_match_spectral__orders(cube, order):
     assert np.isfinite(out.corr_coef).all()
 
 
-def test_match_spectral__without_anchors(cube, result):
-    out = match(cube, anchor_error=None).compute()
-    assert not np.allclose(out.corr_coef, result.corr_coef, equal_nan=True)
-    assert np.nanstd(out.closure_after[2:5]) > np.nanstd(result.closure_after[2:5])
+@pytest.mark.parametrize("method", ["best", "ratio"])
+def test_match_spectral__other_methods_are_of_one_model(cube, result, method):
+    out = match(cube, method=method).compute()
+    known = np.isfinite(result.corr_coef.values[0])
+    np.testing.assert_array_equal(out.n_eff.values[known], 1.0)
+    assert (result.n_eff.values[known] > 1.0).mean() > 0.5
+    factor = (out.corr_factor / result.corr_factor).values[:, known]
+    np.testing.assert_allclose(factor, 1.0, atol=0.15)
+    assert not np.allclose(factor, 1.0, atol=1e-3)
+    np.testing.assert_array_equal(out.corr_photo_cov.values[..., known], 0.0)
+
+
+def test_match_spectral__the_ratio_is_biased_at_low_sn_and_ours_is_not():
+    # 36% of the noise of a channel: 1 / f is larger than 1 / mean(f), as published
+    faint = dataset(sn=3.0, factor=np.ones(WAVE.size), photo_error=0.01)
+    ratio, ours = (match(faint, method=m).compute().corr_factor for m in ("ratio", "bayesian"))
+    assert float(ratio.mean()) > 1.08
+    assert abs(float(ours.mean()) - 1.0) < 0.01
+
+
+def test_match_spectral__names_an_unknown_method(cube):
+    with pytest.raises(InputError, match="method: expected 'bayesian' or 'best' or 'ratio', found"):
+        match(cube, method="difference")
 
 
 def test_match_spectral__works_in_memory_and_without_an_lsf(cube, result):
@@ -368,9 +387,9 @@ def test_match_spectral__names_a_library_that_is_not_there(cube):
         match(cube, library="nowhere.hdf5")
 
 
-def test_match_spectral__needs_two_bands(cube):
-    with pytest.raises(InputError, match=r"expected at least 2 bands .* found 1 of galex_nuv"):
-        match(cube, exclude_bands=list(BANDS[1:]))
+def test_match_spectral__needs_a_band(cube):
+    with pytest.raises(InputError, match=r"expected at least one band .* found none of galex_nuv"):
+        match(cube, exclude_bands=list(BANDS))
 
 
 def test_match_spectral__names_unknown_filters(cube):

@@ -1,4 +1,4 @@
-"""The correction of pixels: anchors, emission lines, gaps, and what is unknown."""
+"""The correction of pixels: emission lines, gaps, and what is unknown."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 from spectral_cases import (
     BANDS,
     COVERED,
+    FACTOR,
     LIBRARY,
     WAVE,
     P,
@@ -24,8 +24,8 @@ from spectral_cases import (
 from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral import legendre
-from specphoto.spectral.legendre import FactorFit
-from specphoto.spectral.pixel import Pixels, _Synthetic, anchor, correct_pixels
+from specphoto.spectral.pixel import Pixels, correct_pixels
+from specphoto.spectral.template_error import TemplateError
 
 GRI = [BANDS.index(b) for b in COVERED]
 L = legendre.basis(X, 3)
@@ -38,89 +38,6 @@ def ref():
 
 def factor_of(result):
     return result.coef @ legendre.basis(X, result.coef.shape[1] - 1)
-
-
-# --- anchors -------------------------------------------------------------------------------
-
-
-def random_anchor(n_pixel=6, n_band=5, seed=0):
-    rng = np.random.default_rng(seed)
-    root = 0.1 * rng.normal(size=(n_pixel, 4, 4))
-    prior = FactorFit([1, 0, 0, 0] + 0.1 * rng.normal(size=(n_pixel, 4)),
-                      root @ root.transpose(0, 2, 1))  # fmt: skip
-    unit = 5.0 * np.moveaxis(legendre.basis(rng.uniform(-1, 1, n_band), 3), 0, 1)
-    unit = unit * np.exp(0.3 * rng.normal(size=(n_pixel, n_band, 1)))
-    variance = 0.01 * rng.random((n_pixel, n_band))
-    usable = rng.random((n_pixel, n_band)) < 0.7
-    photo = unit[:, :, 0] * (1 + 0.1 * rng.normal(size=(n_pixel, n_band)))
-    photo_err = 0.1 + 0.2 * rng.random(photo.shape)
-    return prior, _Synthetic(unit, variance, usable), photo, photo_err
-
-
-def test_anchor__is_the_minimum_of_chi2_and_its_curvature():
-    prior, synthetic, photo, photo_err = random_anchor()
-    fit = anchor(prior, synthetic, photo, photo_err, 0.02)
-    for i in range(len(photo)):
-        use = synthetic.usable[i]
-        R = photo_err[i] ** 2 + synthetic.variance[i] + (0.02 * photo[i]) ** 2
-        prior_inverse = np.linalg.inv(prior.cov[i])
-
-        def chi2(c, i=i, use=use, R=R, prior_inverse=prior_inverse):
-            away = c - prior.coef[i]
-            miss = (photo[i] - synthetic.unit[i] @ c)[use]
-            return away @ prior_inverse @ away + np.sum(miss**2 / R[use])
-
-        best = minimize(chi2, prior.coef[i], method="Nelder-Mead",
-                        options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 4000})  # fmt: skip
-        assert chi2(fit.coef[i]) <= best.fun + 1e-9
-        np.testing.assert_allclose(fit.coef[i], best.x, atol=1e-5)
-        step = 1e-3 * np.eye(4)
-        curvature = np.array([
-            [
-                (chi2(fit.coef[i] + a + b) - chi2(fit.coef[i] + a - b)
-                 - chi2(fit.coef[i] - a + b) + chi2(fit.coef[i] - a - b)) / 8e-6
-                for b in step
-            ]
-            for a in step
-        ])  # fmt: skip
-        np.testing.assert_allclose(fit.cov[i] @ curvature, np.eye(4), atol=1e-4)
-
-
-def test_anchor__without_bands_returns_the_prior():
-    prior, synthetic, photo, photo_err = random_anchor()
-    for data in (
-        (synthetic._replace(usable=np.zeros_like(synthetic.usable)), photo, photo_err, 0.01),
-        (synthetic, np.full_like(photo, np.nan), photo_err, 0.01),
-        (synthetic, photo, np.full_like(photo, np.nan), 0.01),
-        (synthetic, photo, photo_err, np.inf),
-    ):
-        fit = anchor(prior, *data)
-        np.testing.assert_allclose(fit.coef, prior.coef)
-        np.testing.assert_allclose(fit.cov, prior.cov)
-
-
-def test_anchor__unknown_stays_unknown_and_alone():
-    prior, synthetic, photo, photo_err = random_anchor()
-    plain = anchor(prior, synthetic, photo, photo_err, 0.01)
-    prior.coef[2] = prior.cov[2] = synthetic.unit[2] = np.nan
-    fit = anchor(prior, synthetic, photo, photo_err, 0.01)
-    assert np.isnan(fit.coef[2]).all()
-    assert np.isnan(fit.cov[2]).all()
-    others = [0, 1, 3, 4, 5]
-    np.testing.assert_allclose(fit.coef[others], plain.coef[others])
-
-
-def test_anchor__good_images_rule_a_vague_prior(ref):
-    # three images of 1e-5 and four free coefficients: in-band fluxes must come out equal
-    data = pixels(12, sn=1e4, photo_error=1e-5)
-    vague = FactorFit(np.tile([1.0, 0, 0, 0], (12, 1)), np.tile(np.eye(4), (12, 1, 1)))
-    T = ref.band_weight
-    unit = np.stack([(data.flux * L[k]) @ T for k in range(4)], axis=2)
-    usable = np.isin(BANDS, COVERED) * np.ones((12, 1), bool)
-    fit = anchor(vague, _Synthetic(unit, np.zeros((12, len(BANDS))), usable), data.photo_flux,
-                 data.photo_err, 0.0)  # fmt: skip
-    in_band = (data.flux * (fit.coef @ L)) @ T
-    np.testing.assert_allclose(in_band[:, GRI], data.photo_flux[:, GRI], rtol=5e-5)
 
 
 # --- the whole correction ------------------------------------------------------------------
@@ -142,7 +59,10 @@ def test_correct_pixels__perfect_data_of_a_library_model_give_the_model_and_the_
     data = pixels(10, sn=1e5, photo_error=1e-5, bands=bands)
     index, spectra, _ = truth(10, bands=bands)
     np.testing.assert_array_equal(correct_pixels(data, shared).best, index)
-    result = correct_pixels(data, replace(shared, floor=np.full(len(bands), 1e-4)))
+    exact = reference(
+        bands, model_error=1e-4, template_error=TemplateError((5000.0,), (1e-4,), 0.3)
+    )
+    result = correct_pixels(data, exact)
     np.testing.assert_allclose(result.model, spectra, rtol=1e-3)
     np.testing.assert_allclose(factor_of(result), np.tile(P, (10, 1)), rtol=1e-3)
     np.testing.assert_allclose(result.closure_after[:, 1:4], 0.0, atol=1e-3)
@@ -180,14 +100,37 @@ def test_correct_pixels__the_error_is_that_of_the_factor(ref, sn):
     assert 0.6 < np.percentile(np.abs(pull), 68) < 1.2
 
 
-def test_correct_pixels__closes_in_the_anchored_bands(ref):
+def test_correct_pixels__closes_in_covered_bands(ref):
+    # truths that no model of the library holds: a bend of 10% in the middle of the cube
     data = pixels(150, sn=100.0, photo_error=0.02)
-    free = correct_pixels(data, replace(ref, anchor_error=np.inf))
-    result = correct_pixels(data, ref)
-    held = result.closure_after[:, GRI].std()
-    # the level follows the images, within their 2%
-    assert held < min(0.95 * free.closure_after[:, GRI].std(), 1.0857 * 0.02)
+    bend = 1.0 + 0.1 * np.exp(-0.5 * ((WAVE - 6200.0) / 900.0) ** 2)
+    weights, _ = photon_weights(WAVE, load_filters(list(BANDS)))
+    _, true, _ = truth(150)
+    photo = data.photo_flux * np.where(
+        ref.share > 0.5,
+        (true * bend) @ weights / np.where(ref.share > 0.5, true @ weights, 1.0),
+        1.0,
+    )
+    data = data._replace(photo_flux=photo, flux=data.flux * bend)
+    result, single = correct_pixels(data, ref), correct_pixels(data, reference(method="best"))
+    held = np.sqrt(np.mean(result.closure_after[:, GRI] ** 2))
+    assert held < min(0.8 * np.sqrt(np.mean(single.closure_after[:, GRI] ** 2)), 1.0857 * 0.02)
     assert np.isnan(result.closure_after[:, BANDS.index("2mass_j")]).all()
+    wrong = [np.abs(factor_of(r) / P - 1.0).mean() for r in (result, single)]
+    assert wrong[0] < 0.8 * wrong[1]
+
+
+def test_correct_pixels__the_factor_moves_with_the_photometry_as_stated(ref):
+    data = pixels(400, sn=50.0, photo_error=0.02)
+    _, _, photometry = truth(400)
+    result = correct_pixels(data, ref)
+    noise = data.photo_flux - photometry
+    # the covariance of coefficients and noise over pixels, both in units of the noise
+    found = np.einsum("pk,pb->kb", result.coef - FACTOR, noise / data.photo_err) / 400
+    stated = (result.photo_cov / data.photo_err[:, None]).mean(axis=0)
+    error = result.coef.std(axis=0)[:, None] / np.sqrt(400)
+    assert np.abs(stated).max() > 5 * error.min()
+    assert (np.abs(found - stated) < 4 * error).all()
 
 
 @pytest.mark.parametrize("width", [30.0, 100.0, 500.0])
@@ -318,16 +261,24 @@ def test_correct_pixels__images_that_contradict_the_spectrum_leave_no_factor(ref
     assert np.isfinite(factor[1::2]).all()
 
 
-def test_correct_pixels__one_band_has_no_colour(ref):
-    data = pixels(3)
+def test_correct_pixels__one_band_leaves_the_colour_to_the_library(ref):
+    data = pixels(90, photo_error=0.01)
     flux = data.photo_flux.copy()
-    flux[1, 1:] = np.nan
-    flux[2, 2:] = np.nan
+    flux[:30] = np.nan
+    flux[30:60, np.arange(len(BANDS)) != BANDS.index("sdss_r")] = np.nan
     result = correct_pixels(data._replace(photo_flux=flux), ref)
-    np.testing.assert_array_equal(result.n_band, [len(BANDS), 1, 2])
-    np.testing.assert_array_equal(result.best < 0, [False, True, False])
-    assert np.isnan(result.coef[1]).all()
-    assert (result.chi2[[0, 2]] >= 0).all()
+    np.testing.assert_array_equal(result.n_band, np.repeat([0, 1, len(BANDS)], 30))
+    np.testing.assert_array_equal(result.best < 0, np.arange(90) < 30)
+    assert np.isnan(result.coef[:30]).all()
+    # the level is that of the image; what is not known of the tilt is in the error
+    assert np.nanstd(result.closure_after[30:60, BANDS.index("sdss_r")]) < 0.03
+    level, tilt = (np.sqrt(result.cov[:, k, k]) for k in (0, 1))
+    assert np.nanmedian(tilt[30:60]) > 5.0 * np.median(tilt[60:])
+    known = 30 + np.flatnonzero(np.isfinite(level[30:60]))
+    assert known.size > 10
+    pull = (result.coef[known, 1] - FACTOR[1]) / tilt[known]
+    assert np.abs(pull).max() < 3.5
+    assert np.std(pull) < 1.3
 
 
 def test_correct_pixels__a_band_of_infinite_error_is_no_band(ref):
@@ -346,18 +297,17 @@ def test_correct_pixels__light_of_a_band_beyond_the_cube_is_the_models():
     z, keep = bands.index("sdss_z"), WAVE < 10_320.0
     data = pixels(60, sn=500.0, photo_error=1e-4, bands=bands)
     data = data._replace(flux=data.flux[:, keep], err=data.err[:, keep], bad=data.bad[:, keep])
-    shared = reference(bands, wave=WAVE[keep], anchor_error=1e-3)
+    shared = reference(bands, wave=WAVE[keep])
     assert 0.98 < photon_weights(WAVE[keep], load_filters(bands))[1][z] < 0.99
     assert shared.covered[z]
     assert np.ptp(shared.beyond[:, z]) > 0.005
     np.testing.assert_array_equal(np.delete(shared.beyond, z, axis=1), 1.0)
 
-    def wrong_in_z(shared):
-        factor = correct_pixels(data, shared).coef @ shared.L
-        return np.sqrt(np.mean(((factor / P[keep] - 1.0) @ shared.band_weight[:, z]) ** 2))
+    def closure_in_z(shared):
+        return np.sqrt(np.mean(correct_pixels(data, shared).closure_after[:, z] ** 2))
 
-    assert wrong_in_z(shared) < 5e-4
-    assert wrong_in_z(replace(shared, beyond=np.ones_like(shared.beyond))) > 2e-3
+    assert closure_in_z(shared) < 5e-4
+    assert closure_in_z(replace(shared, beyond=np.ones_like(shared.beyond))) > 2e-3
 
 
 def test_correct_pixels__blocks_do_not_matter(ref, monkeypatch):

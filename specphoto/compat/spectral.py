@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from specphoto.spectral.library import Library, ObservedModels
+    from specphoto.spectral.library import Library, ModelSpectra
 
 __all__ = ["match_spectral_pixedfit"]
 
@@ -118,7 +118,7 @@ class _Reference:
 
     photometry: NDArray[np.float64]
     wave: NDArray[np.float64]
-    models: ObservedModels
+    models: ModelSpectra
     wave_out: NDArray[np.float64]
     sigma: float
 

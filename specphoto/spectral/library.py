@@ -7,7 +7,7 @@ luminosity per Angstrom of the observed frame, with no distance in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,6 +33,7 @@ __all__ = [
     "CompositeLibrary",
     "CompositeModels",
     "Library",
+    "ModelSpectra",
     "Nebular",
     "ObservedModels",
     "SSPGrid",
@@ -44,11 +45,19 @@ __all__ = [
 _BLOCK = 512
 
 
-class ObservedModels(Protocol):
-    """Model spectra on one observed wavelength grid, at the resolution of the data."""
+class ModelSpectra(Protocol):
+    """Model spectra by number."""
 
     def spectra(self, index: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the spectra ``(k, n_wave)`` of models; NaN where the library does not reach."""
+        ...
+
+
+class ObservedModels(ModelSpectra, Protocol):
+    """Model spectra on one observed wavelength grid, at the resolution of the data."""
+
+    def binned(self, average: csr_array) -> ModelSpectra:
+        """Return the same models on bins, given what averages channels, ``(n_wave, n_bin)``."""
         ...
 
 
@@ -287,6 +296,24 @@ class CompositeModels:
             out[rows] = self._block(self.parameters.take(np.asarray(index)[rows]))
         out[:, ~self.inside] = np.nan
         return out
+
+    def binned(self, average: csr_array) -> CompositeModels:
+        """Models on bins of channels, dust taken at the middle of each.
+
+        Parameters
+        ----------
+        average
+            What takes channels to means over bins, shape ``(n_wave, n_bin)``.
+        """
+        young, old = (
+            np.asarray(part.reshape(-1, part.shape[-1]) @ average, dtype=np.float32)
+            for part in (self.young, self.old)
+        )
+        shape = (*self.young.shape[:1], -1, average.shape[1])
+        return replace(
+            self, rest_wave=self.rest_wave @ average, young=young.reshape(shape),
+            old=old.reshape(shape), inside=~((~self.inside) @ average > 0),
+        )  # fmt: skip
 
     def _block(self, parameters: ModelParameters) -> NDArray[np.floating]:
         nodes = knots(self.rest_wave[0], self.rest_wave[-1])

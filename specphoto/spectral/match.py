@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import dask.array as da
 import numpy as np
@@ -16,7 +16,13 @@ from specphoto.io.library import default_library, open_library, outline_library
 from specphoto.photometry.filters import load_filters
 from specphoto.spectral import legendre
 from specphoto.spectral.pixel import Pixels, correct_pixels
-from specphoto.spectral.reference import band_floor, beyond_cube, make_reference, summarise
+from specphoto.spectral.reference import (
+    Method,
+    band_floor,
+    beyond_cube,
+    make_reference,
+    summarise,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,10 +46,10 @@ def match_spectral(
     library: Literal["default"] | str | PathLike[str] | Library = "default",
     redshift: float | None = None,
     order: int = 3,
-    model_error: float = 0.05,
+    method: Method = "bayesian",
+    model_error: float = 0.01,
     band_error: Mapping[str, float] | None = None,
     exclude_bands: Sequence[str] | None = None,
-    anchor_error: float | None = 0.01,
     line_window: float = 500.0,
     block: int = 16,
     compat: Literal["pixedfit"] | None = None,
@@ -65,16 +71,20 @@ def match_spectral(
         Of the galaxy; by default the attribute of the cube.
     order
         Order of the Legendre polynomial, 0 to 10.
+    method
+        'bayesian': the spread of all acceptable models, weighed by photometry and by the features
+        of the spectrum, with a template error that is correlated in wavelength. 'best': the single
+        best model of the photometry, and a fit without bias. 'ratio': the same model, and the
+        published clipped fit of the ratio of model to spectrum, which noise biases. The last two
+        take 5% for the relative error of models, independent between bands.
     model_error
-        Relative error of model photometry, per band unless ``band_error`` says otherwise.
+        Relative error of comparing images with model photometry that no other band shares
+        (curves, zero points), unless ``band_error`` says otherwise.
     band_error
-        Band name to relative model error.
+        Band name to that error.
     exclude_bands
         Bands left out of the SED fit; by default those beyond 2.5 micron in the rest frame, where
         dust emission enters. Bands outside the library's range are always left out.
-    anchor_error
-        Relative error of comparing the corrected spectrum's synthetic photometry with the images
-        in covered bands; None does not anchor the factor to the images.
     line_window
         Half width in km/s of the emission-line windows that the fit of the factor leaves out.
     block
@@ -88,15 +98,16 @@ def match_spectral(
     -------
     xarray.Dataset
         The cube with ``spec_flux`` and ``spec_err`` times the factor, ``corr_coef``,
-        ``corr_cov``, ``corr_factor``, ``corr_factor_err``, ``mod_flux``, ``chi2``, ``n_band``,
-        ``n_eff``, ``model_index``, ``closure_before`` and ``closure_after``. Where the factor is
+        ``corr_cov``, ``corr_photo_cov``, ``corr_factor``, ``corr_factor_err``, ``mod_flux``,
+        ``chi2``, ``n_band``, ``n_eff``, ``model_index``, ``closure_before`` and
+        ``closure_after``. Where the factor is
         unknown, it, the spectrum, the model and the closures are NaN and the spectrum is masked;
         ``chi2`` and the rest of the SED fit are NaN (-1, 0) only where photometry is missing.
         ``spec_region`` stays that of the spatial match (it would not be known before the last
         pixel is); ``spec_mask`` says where the factor is unknown.
         ``corr_factor_err`` is fully correlated in wavelength. The factor rests on the photometry:
         a fit of the corrected spectrum and the same photometry as if they were independent counts
-        the photometry twice.
+        the photometry twice; ``corr_photo_cov`` is what a fit of both needs.
 
     Raises
     ------
@@ -108,6 +119,7 @@ def match_spectral(
              verb="match_spectral")  # fmt: skip
     redshift = _redshift(cube, redshift)
     _check(cube, order, compat, compat_options)
+    _check_method(method)
     source = _source(library)
     if compat is not None:
         from specphoto.compat import match_spectral_pixedfit
@@ -128,15 +140,14 @@ def match_spectral(
     summary = delayed(prepare_library, pure=True)(source, redshift, wave, filters, order)
     reference = delayed(prepare_reference, pure=True)(
         source, summary, redshift, wave, lsf, filters, floor, line_window=line_window,
-        anchor_error=np.inf if anchor_error is None else anchor_error,
+        method=method,
     )  # fmt: skip
     layout = _Layout(order + 1, wave.size, len(bands))
     corrected = _correct(cube, reference, layout, block)
     out = _assemble(cube, corrected, layout, wave)
     options = {
         "library": getattr(models, "identity", type(models).__name__), "redshift": redshift,
-        "order": order, "model_error": model_error, "anchor_error": anchor_error,
-        "line_window": line_window,
+        "order": order, "method": method, "model_error": model_error, "line_window": line_window,
         "bands_fitted": [b for b, f in zip(bands, floor, strict=True) if np.isfinite(f)],
     }  # fmt: skip
     out = annotate(out, corrected=True, redshift=redshift,
@@ -184,6 +195,14 @@ def _check(
         raise InputError(
             name, expected=f"at least {fewest} channels for a factor of order {order}",
             found=f"{cube.sizes['wave']}", remedy="take more of the cube, or a lower order",
+        )  # fmt: skip
+
+
+def _check_method(method: str) -> None:
+    if method not in get_args(Method):
+        raise InputError(
+            "method", expected=" or ".join(repr(m) for m in get_args(Method)),
+            found=repr(method), remedy="choose one",
         )  # fmt: skip
 
 
@@ -237,7 +256,8 @@ class _Layout(NamedTuple):
     def parts(self) -> dict[str, tuple[slice, tuple[int, ...]]]:
         """Position and shape of each result."""
         shapes: dict[str, tuple[int, ...]] = {
-            "coef": (self.n_coef,), "cov": (self.n_coef, self.n_coef), "model": (self.n_wave,),
+            "coef": (self.n_coef,), "cov": (self.n_coef, self.n_coef),
+            "photo_cov": (self.n_coef, self.n_band), "model": (self.n_wave,),
             "chi2": (), "n_band": (), "n_eff": (), "best": (),
             "closure_before": (self.n_band,), "closure_after": (self.n_band,),
         }  # fmt: skip
@@ -251,7 +271,8 @@ class _Layout(NamedTuple):
     @property
     def size(self) -> int:
         """Length of the stacked axis."""
-        return self.n_coef + self.n_coef**2 + self.n_wave + 4 + 2 * self.n_band
+        wide = self.n_coef * (1 + self.n_coef + self.n_band)
+        return wide + self.n_wave + 4 + 2 * self.n_band
 
 
 def _correct(cube: xr.Dataset, reference: Delayed, layout: _Layout, block: int) -> da.Array:
@@ -325,6 +346,7 @@ def _assemble(
     out = cube.assign(
         corr_coef=(("order", *map_dims), part["coef"]),
         corr_cov=(("order", "order_2", *map_dims), part["cov"]),
+        corr_photo_cov=(("order", "band", *map_dims), part["photo_cov"]),
         corr_factor=(cube_dims, factor),
         corr_factor_err=(cube_dims, factor_err),
         mod_flux=(cube_dims, part["model"]),

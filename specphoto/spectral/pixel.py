@@ -1,16 +1,21 @@
 r"""Correct the spectra of a block of pixels: what one task of the spectral stage does.
 
-With ``t`` the true spectrum of a pixel and ``f = t / P`` + noise the observed one:
+With ``t`` the true spectrum of a pixel, ``f = t / P`` + noise the observed one, ``m_k`` the models
+and :math:`\delta` their error, :math:`t = s\,m_k (1 + \delta)`:
 
-1. the photometry is fitted with the whole library (:mod:`specphoto.spectral.sedfit`); the
-   reference ``m`` has the fine structure of the best model and the broad shape of the mean of all
-   acceptable models, whose covariance, and 3% that no model holds, is the template error of the
-   factor;
-2. ``P`` is fitted on clean continuum without noise bias (:func:`~.legendre.fit_factor`);
-3. where emission lines fill part of a band, their flux is taken off and 1-2 are repeated;
-4. the images anchor the level: the corrected spectrum's synthetic photometry ``B (P f)`` in the
-   bands that the cube covers is compared with the images, a linear Gaussian update of ``P``;
-   where that leaves no plausible factor (:func:`~.legendre.plausible`) it is unknown.
+1. the single best model of the photometry (and of the features of ``f``) gives a first ``P``;
+   that corrects bands for what the spectrum holds inside them and the model does not: emission
+   lines above all;
+2. all models are weighed by the photometry, its errors and the template error, and by the features
+   (:mod:`specphoto.spectral.sedfit`): mean and covariance of the broad shape of ``t``. Bands inside
+   the cube correct the shape nearby, for there the template error is common to both. The
+   reference ``m`` has this shape and the fine structure of the best model;
+3. ``P`` is fitted on clean continuum without noise bias (:func:`~.legendre.fit_factor`), its error
+   holds that of the shape; where that leaves no plausible factor (:func:`~.legendre.plausible`),
+   or the images contradict the corrected spectrum, it is unknown.
+
+Each datum enters once: the photometry in step 2, features and level of ``f`` in 2 and 3, where they
+are orthogonal by construction.
 """
 
 from __future__ import annotations
@@ -19,24 +24,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from specphoto.spectral import compat
 from specphoto.spectral.legendre import FactorFit, fit_factor, plausible
-from specphoto.spectral.sedfit import SedFit, fit_sed, photometric_sigma
+from specphoto.spectral.sedfit import SedFit, best_models, fit_sed, photometric_sigma
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from specphoto.spectral.features import Measured
     from specphoto.spectral.reference import Reference
 
-__all__ = ["Pixels", "Result", "anchor", "correct_pixels"]
+__all__ = ["Pixels", "Result", "correct_pixels"]
 
 _PIXELS_AT_ONCE = 128
-# A band anchors the factor when at least this share of its light falls on good channels.
-_ANCHOR_GOOD = 0.8
-# Lines are taken off the bands of a pixel when they fill more than this share of one.
-_LINE_SHARE = 0.01
-# Error of the shape of every model, relative, per Legendre order: smooth in wavelength, it is what
-# the library's family cannot follow (dust laws, histories), and lets the images correct it.
-_TEMPLATE_ERROR = 0.03
+# Relative error of model photometry, independent between bands, where one model is looked for.
+_FLOOR = 0.05
+# Error of the shape of a single model, relative, per Legendre order.
+_SINGLE_ERROR = 0.03
+# Bands are corrected for what a model lacks by no more than this.
+_MOST_EXCESS, _LEAST_EXCESS = 10.0, 0.3
+# An image contradicts the spectrum when it is off by this share and by as many sigma.
+_CONTRADICTION, _CONTRADICTION_SIGMA = 0.5, 5.0
 
 
 class Pixels(NamedTuple):
@@ -57,10 +65,15 @@ class Pixels(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Factor and fit of a block, one row a pixel; unknown is NaN (best -1)."""
+    """Factor and fit of a block, one row a pixel; unknown is NaN (best -1).
+
+    ``photo_cov`` ``(n_pixel, order + 1, n_band)`` is the covariance of the coefficients with the
+    errors of the photometry.
+    """
 
     coef: NDArray[np.float64]
     cov: NDArray[np.float64]
+    photo_cov: NDArray[np.float64]
     model: NDArray[np.float64]
     chi2: NDArray[np.float64]
     n_band: NDArray[np.float64]
@@ -91,174 +104,159 @@ def correct_pixels(pixels: Pixels, reference: Reference) -> Result:
     return Result(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
+class _Spectra(NamedTuple):
+    """Spectra without gaps, variance 1 and flux 0 where they are not ``good``."""
+
+    flux: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    good: NDArray[np.bool_]
+
+
 def _correct(pixels: Pixels, reference: Reference) -> Result:
     good = ~pixels.bad & np.isfinite(pixels.flux) & (pixels.err > 0) & np.isfinite(pixels.err)
-    flux = np.where(good, pixels.flux, 0.0).astype(np.float64)
-    variance = np.where(good, pixels.err, 1.0).astype(np.float64) ** 2
-    sed, model, factor = _shape_factor(pixels, flux, variance, good, reference)
-    off = _line_flux(flux, variance, good, model, factor, reference)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        again = np.asarray((off / pixels.photo_flux > _LINE_SHARE).any(axis=1))
-    if again.any():
-        few = pixels.take(again)
-        few = few._replace(photo_flux=few.photo_flux - off[again])
-        parts = _shape_factor(few, flux[again], variance[again], good[again], reference)
-        flat = (*parts[0], parts[1], *parts[2])
-        for whole, part in zip((*sed, model, *factor), flat, strict=True):
-            whole[again] = part
-    synthetic = _synthetic(flux, variance, good, model, factor, reference)
-    synthetic = synthetic.times(reference.beyond[np.maximum(sed.best, 0)])
-    coef, cov = anchor(
-        factor, synthetic, pixels.photo_flux, pixels.photo_err, reference.anchor_error
+    spectra = _Spectra(
+        np.where(good, pixels.flux, 0.0).astype(np.float64),
+        np.where(good, pixels.err, 1.0).astype(np.float64) ** 2,
+        good,
     )
-    # images that contradict the spectrum (negative where it shines) are no calibration of it
-    unknown = ~plausible(coef, cov, reference.L)
-    coef[unknown], cov[unknown], model[unknown] = np.nan, np.nan, np.nan
-    before = np.where(unknown[:, None], np.nan, synthetic.unit @ np.eye(coef.shape[1])[0])
+    sed, excess = _fit_photometry(pixels, spectra, reference)
+    model = _mean_model(sed, reference)
+    ratio = reference.method == "ratio"
+    shape = (_published_factor if ratio else _shape_factor)(spectra, model, reference)
+    factor, photo_cov = _with_shape_error(shape, sed, reference)
+    photo_cov *= np.where(np.isfinite(pixels.photo_err), pixels.photo_err, 0.0)[:, None] ** 2
+    photo_cov /= excess[:, None]
+    before, after = _in_band(spectra, model, factor, sed, reference)
+    unknown = ~plausible(*factor, reference.L) | _contradicted(after, pixels)
+    for values in (*factor, photo_cov, model, before, after):
+        values[unknown] = np.nan
     return Result(
-        coef, cov, model, sed.chi2, sed.n_band.astype(float), sed.n_eff, sed.best.astype(float),
-        closure_before=_magnitude(before, pixels.photo_flux),
-        closure_after=_magnitude(np.einsum("pbk,pk->pb", synthetic.unit, coef), pixels.photo_flux),
+        *factor, photo_cov, model, sed.chi2, sed.n_band.astype(float), sed.n_eff,
+        sed.best.astype(float), closure_before=_magnitude(before, pixels.photo_flux),
+        closure_after=_magnitude(after, pixels.photo_flux),
     )  # fmt: skip
 
 
-def _shape_factor(
-    pixels: Pixels, flux: NDArray[np.float64], variance: NDArray[np.float64],
-    good: NDArray[np.bool_], reference: Reference,
-) -> tuple[SedFit, NDArray[np.float64], FactorFit]:  # fmt: skip
-    """SED fit, reference spectrum, and the factor from the shape of the reference alone."""
-    sigma = photometric_sigma(pixels.photo_flux, pixels.photo_err, reference.floor)
-    sed = fit_sed(pixels.photo_flux, sigma, reference.photometry, reference.shape)
-    model = _mean_model(sed, reference)
-    clean = good & ~(reference.line | reference.sky) & (model > 0)
-    fit = fit_factor(flux, variance, clean, np.nan_to_num(model), reference.L)
-    return sed, model, _with_template_error(fit, sed.shape_cov, reference.L)
+def _fit_photometry(
+    pixels: Pixels, spectra: _Spectra, reference: Reference
+) -> tuple[SedFit, NDArray[np.float64]]:
+    """Fit of the photometry, and what it was divided by: the bands' light over the models'."""
+    table, floor = reference.table, reference.floor
+    bayesian = reference.method == "bayesian"
+    measured: Measured | None = None
+    if reference.features is not None:
+        measured = reference.features.measure(*spectra)
+    sigma = photometric_sigma(pixels.photo_flux, pixels.photo_err, np.maximum(floor, _FLOOR))
+    first = best_models(pixels.photo_flux, sigma, table, measured)
+    if reference.method == "ratio":
+        return first, np.ones(sigma.shape)
+    typical = table.photometry[np.maximum(first.best, 0)] * first.scale[:, None]
+    excess, doubt = _excess(spectra, first, typical, reference)
+    flux = pixels.photo_flux / excess
+    if not bayesian:
+        return best_models(flux, sigma / excess, table), excess
+    typical = np.nan_to_num(typical)
+    own = photometric_sigma(typical, pixels.photo_err / excess, floor)
+    sigma = np.where(np.isfinite(sigma), np.hypot(own, doubt * typical), np.inf)
+    return fit_sed(flux, sigma, table, reference.error, typical, measured), excess
+
+
+def _excess(
+    spectra: _Spectra, first: SedFit, typical: NDArray[np.float64], reference: Reference
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Light of each band over that of the model, from what the spectrum shows; its error.
+
+    With the factor of the first model, the spectrum has its broad shape: what it adds to a band
+    is lines and what the model has otherwise between them. 1 where the cube does not see.
+    """
+    model = _mean_model(first, reference)
+    factor = _shape_factor(spectra, model, reference)
+    P = factor.coef @ reference.L
+    T = reference.band_weight * reference.share
+    use = spectra.good & (~reference.sky | reference.line) & np.isfinite(P) & np.isfinite(model)
+    added = np.where(use, np.nan_to_num(spectra.flux * P - model), 0.0) @ T
+    noise = np.where(use, np.nan_to_num(P) ** 2 * spectra.variance, 0.0) @ T**2
+    known = plausible(*factor, reference.L)[:, None] & (typical > 0)
+    light = np.where(known, typical, 1.0)
+    excess = np.clip(1.0 + added / light, _LEAST_EXCESS, _MOST_EXCESS)
+    return np.where(known, excess, 1.0), np.where(known, np.sqrt(noise) / light, 0.0)
+
+
+def _shape_factor(spectra: _Spectra, model: NDArray[np.float64], reference: Reference) -> FactorFit:
+    """Factor from spectrum and reference, with the error of the spectrum alone."""
+    clean = spectra.good & ~(reference.line | reference.sky) & (model > 0)
+    return fit_factor(spectra.flux, spectra.variance, clean, np.nan_to_num(model), reference.L)
+
+
+def _published_factor(
+    spectra: _Spectra, model: NDArray[np.float64], reference: Reference
+) -> FactorFit:
+    """Factor as published: unweighted fit of the ratio, outliers clipped; no error of its own."""
+    n = reference.L.shape[0]
+    coef, cov = np.full((len(model), n), np.nan), np.zeros((len(model), n, n))
+    clean = spectra.good & ~(reference.line | reference.sky) & (model > 0)
+    x = reference.L[1] if n > 1 else np.zeros(model.shape[1])
+    for i, keep in enumerate(clean):
+        if keep.sum() > n:
+            coef[i] = compat.fit_factor(
+                spectra.flux[i : i + 1, keep], model[i : i + 1, keep], x[keep], n - 1
+            )
+    return FactorFit(coef, cov)
 
 
 def _mean_model(sed: SedFit, reference: Reference) -> NDArray[np.float64]:
     """Best model's fine structure with the mean shape of all acceptable models, NaN if none."""
-    best, which = np.unique(np.maximum(sed.best, 0), return_inverse=True)
+    index = np.maximum(sed.best, 0)
+    best, which = np.unique(index, return_inverse=True)
     fine = reference.models.spectra(best)[which]
-    own = reference.shape[np.maximum(sed.best, 0)].copy()
-    own[:, 0] += np.log(np.where(sed.scale > 0, sed.scale, 1.0))
-    model = fine * (sed.scale[:, None] * np.exp((sed.shape_mean - own) @ reference.L))
-    return np.asarray(np.where((sed.best < 0)[:, None], np.nan, model), dtype=np.float64)
+    change = np.exp((sed.shape_mean - reference.table.shape[index]) @ reference.L)
+    return np.asarray(np.where((sed.best < 0)[:, None], np.nan, fine * change), dtype=np.float64)
 
 
-def _with_template_error(
-    fit: FactorFit, shape_cov: NDArray[np.float64], L: NDArray[np.float64]
-) -> FactorFit:
-    r"""Add the error of the reference: :math:`\delta P = P\,\delta \ln m` projected on Legendre.
+def _with_shape_error(
+    fit: FactorFit, sed: SedFit, reference: Reference
+) -> tuple[FactorFit, NDArray[np.float64]]:
+    r"""Add the error of the reference: :math:`\delta P = P\,\delta \ln t` projected on Legendre.
 
-    It is the spread of acceptable models and what none of them holds.
+    Returns the derivative of the coefficients by the photometry, too.
     """
+    L, shape_cov = reference.L, np.nan_to_num(sed.shape_cov)
+    if reference.method != "bayesian":
+        shape_cov = shape_cov + _SINGLE_ERROR**2 * np.eye(len(L))
     projector = np.linalg.pinv(L.T)
     factor = np.nan_to_num(fit.coef) @ L
     # T_lk = projection on L_l of P L_k
     T = np.einsum("li,pi,ki->plk", projector, factor, L, optimize=True)
-    error = np.nan_to_num(shape_cov) + _TEMPLATE_ERROR**2 * np.eye(shape_cov.shape[1])
-    return FactorFit(fit.coef, fit.cov + T @ error @ T.transpose(0, 2, 1))
+    cov = fit.cov + T @ shape_cov @ T.transpose(0, 2, 1)
+    return FactorFit(fit.coef, cov), T @ np.nan_to_num(sed.shape_photo)
 
 
-def _line_flux(
-    flux: NDArray[np.float64], variance: NDArray[np.float64], good: NDArray[np.bool_],
-    model: NDArray[np.float64], factor: FactorFit, reference: Reference,
-) -> NDArray[np.float64]:  # fmt: skip
-    """Mean F_lambda that emission lines add to each covered band, 0 where it is not significant."""
+def _in_band(
+    spectra: _Spectra, model: NDArray[np.float64], factor: FactorFit, sed: SedFit,
+    reference: Reference,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """Synthetic photometry in covered bands before and after the correction, NaN in the others.
+
+    Channels without data, and those at sky lines, are filled with the reference; not where a line
+    of the galaxy falls on one of the sky, for the reference has no line. What lies beyond the cube
+    is the best model's.
+    """
     P = factor.coef @ reference.L
-    inside = good & reference.line
-    excess = np.where(inside, np.nan_to_num(flux * P - model), 0.0)
-    added = excess @ reference.band_weight
-    noise = np.where(inside, np.nan_to_num(P) ** 2 * variance, 0.0) @ reference.band_weight**2
-    return np.where(added > 3.0 * np.sqrt(noise), added, 0.0)
-
-
-class _Synthetic(NamedTuple):
-    """Synthetic photometry as a linear function of the factor's coefficients.
-
-    ``unit`` holds band fluxes of the spectrum times each Legendre polynomial, ``(n_pixel, n_band,
-    order + 1)``; ``variance`` their noise at the fitted factor; ``usable`` the bands that may
-    anchor it.
-    """
-
-    unit: NDArray[np.float64]
-    variance: NDArray[np.float64]
-    usable: NDArray[np.bool_]
-
-    def times(self, factor: NDArray[np.float64]) -> _Synthetic:
-        """Photometry times a factor ``(n_pixel, n_band)``, such as for light beyond the cube."""
-        return _Synthetic(
-            self.unit * factor[..., None], self.variance * factor**2, self.usable
-        )  # fmt: skip
-
-
-def _synthetic(
-    flux: NDArray[np.float64], variance: NDArray[np.float64], good: NDArray[np.bool_],
-    model: NDArray[np.float64], factor: FactorFit, reference: Reference,
-) -> _Synthetic:  # fmt: skip
-    """Synthetic photometry as a linear function of the coefficients.
-
-    Channels without data, and those at sky lines, are filled with the reference over the factor;
-    not where a line of the galaxy falls on one of the sky, for the reference has no line.
-    """
-    T, L = reference.band_weight, reference.L
-    P = factor.coef @ L
-    use = good & (~reference.sky | reference.line)
+    use = spectra.good & (~reference.sky | reference.line)
+    beyond = np.where(reference.covered, reference.beyond[np.maximum(sed.best, 0)], np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        whole = np.where(use, flux, np.nan_to_num(model / P))
-    unit = np.stack([(whole * L[k]) @ T for k in range(L.shape[0])], axis=2)
-    noise = np.where(use, np.nan_to_num(P) ** 2 * variance, 0.0) @ T**2
-    share = use @ T
-    unit[:, ~reference.covered] = np.nan
-    return _Synthetic(unit, noise, (share >= _ANCHOR_GOOD) & reference.covered)
+        before = np.where(use, spectra.flux, np.nan_to_num(model / P))
+    after = np.where(use, spectra.flux * P, np.nan_to_num(model))
+    T = reference.band_weight
+    return (before @ T) * beyond, (after @ T) * beyond
 
 
-def anchor(
-    prior: FactorFit,
-    synthetic: _Synthetic,
-    photo_flux: NDArray[np.floating],
-    photo_err: NDArray[np.floating],
-    anchor_error: float,
-) -> FactorFit:
-    r"""Update the factor by the images in covered bands.
-
-    With the factor from the model's shape as prior, ``c ~ N(c_0, C_0)``, and in each band
-    ``d = S c`` + noise of variance ``R``, the posterior is
-
-    .. math::
-
-        G = C_0 S^T (S C_0 S^T + R)^{-1}, \quad c = c_0 + G (d - S c_0), \quad
-        C = (1 - G S) C_0
-
-    Parameters
-    ----------
-    prior
-        Factor and covariance before, rows ``n_pixel``.
-    synthetic
-        ``S``, its noise variance and which bands count.
-    photo_flux, photo_err
-        ``(n_pixel, n_band)``.
-    anchor_error
-        Relative error added to the images' (curve, PSF and pedestal differences).
-    """
-    use = synthetic.usable & np.isfinite(photo_flux) & (photo_err > 0) & np.isfinite(photo_err)
-    use &= np.isfinite(prior.coef[:, :1]) & np.isfinite(anchor_error)
-    d = np.where(use, photo_flux, 0.0).astype(np.float64)
-    S = np.where(use[:, :, None], synthetic.unit, 0.0)
-    R = np.where(use, photo_err, 1.0) ** 2 + synthetic.variance
-    if np.isfinite(anchor_error):
-        R = R + (anchor_error * d) ** 2
-    C0 = np.nan_to_num(prior.cov)
-    c0 = np.nan_to_num(prior.coef)
-    SC = S @ C0
-    inner = SC @ S.transpose(0, 2, 1) + np.where(use, R, 1.0)[:, :, None] * np.eye(d.shape[1])
-    G = np.linalg.solve(inner, SC).transpose(0, 2, 1)
-    coef = c0 + np.einsum("pkb,pb->pk", G, d - np.einsum("pbk,pk->pb", S, c0))
-    cov = C0 - G @ SC
-    unknown = ~np.isfinite(prior.coef[:, 0])
-    coef[unknown] = np.nan
-    cov[unknown] = np.nan
-    return FactorFit(coef, 0.5 * (cov + cov.transpose(0, 2, 1)))
+def _contradicted(after: NDArray[np.float64], pixels: Pixels) -> NDArray[np.bool_]:
+    """Whether an image is far from the corrected spectrum: it is no calibration of it."""
+    with np.errstate(invalid="ignore"):
+        miss = np.abs(after - pixels.photo_flux)
+        far = (miss > _CONTRADICTION * after) & (miss > _CONTRADICTION_SIGMA * pixels.photo_err)
+    return np.asarray(far.any(axis=1))
 
 
 def _magnitude(synthetic: NDArray[np.float64], image: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,17 +12,24 @@ from specphoto.errors import InputError
 from specphoto.photometry.filters import Filter
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral import legendre
+from specphoto.spectral.features import find_features
 from specphoto.spectral.lines import line_channels, sky_channels
-from specphoto.spectral.sedfit import N_BAND_MIN
+from specphoto.spectral.sedfit import ModelTable
+from specphoto.spectral.template_error import DEFAULT_TEMPLATE_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from specphoto.spectral.features import Features
     from specphoto.spectral.library import Library, ObservedModels
+    from specphoto.spectral.template_error import ProjectedError, TemplateError
 
-__all__ = ["Reference", "band_floor", "beyond_cube", "make_reference", "summarise"]
+__all__ = ["Method", "Reference", "band_floor", "beyond_cube", "make_reference", "summarise"]
+
+#: How the factor is found.
+Method = Literal["bayesian", "best", "ratio"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,41 +50,47 @@ class Reference:
 
     Attributes
     ----------
-    photometry
-        Model photometry ``(n_model, n_band)``, finite.
-    shape
-        Legendre coefficients of ``ln m`` of each model, ``(n_model, order + 1)``.
+    table
+        Photometry, shape and features of each model.
+    features
+        How the features of a spectrum are measured, or None.
     models
         Model spectra on the cube's wavelengths.
     L
         Legendre basis ``(order + 1, n_wave)``.
     band_weight
-        Photon weights ``T`` of all bands on the cube's wavelengths, ``(n_wave, n_band)``; zero for
-        bands that the cube does not cover.
+        Photon weights ``T`` of all bands on the cube's wavelengths, ``(n_wave, n_band)``; each
+        column sums to 1, or is 0 without overlap.
     covered
         Which bands the cube covers, ``(n_band,)`` bool.
+    share
+        Share of each band's photons that falls inside the cube, ``(n_band,)``.
     beyond
         Mean F_lambda of each model in a band over that in the part that the cube covers,
         ``(n_model, n_band)``; 1 for bands that lie wholly inside or are not covered.
     line, sky
         Channels in emission-line windows; at sky lines and telluric bands. ``(n_wave,)`` bool.
     floor
-        Relative model error per band; infinity leaves a band out of the SED fit.
-    anchor_error
-        Relative error of comparing synthetic with image photometry; infinity for no anchoring.
+        Relative error per band that no other band shares; infinity leaves a band out.
+    error
+        Template error in bands and shape.
+    method
+        How the factor is found, see :func:`specphoto.match_spectral`.
     """
 
-    photometry: NDArray[np.float64]
-    shape: NDArray[np.float64]
+    table: ModelTable
+    features: Features | None
     models: ObservedModels
     L: NDArray[np.float64]
     band_weight: NDArray[np.float64]
     covered: NDArray[np.bool_]
+    share: NDArray[np.float64]
     beyond: NDArray[np.float64]
     line: NDArray[np.bool_]
     sky: NDArray[np.bool_]
     floor: NDArray[np.float64]
-    anchor_error: float
+    error: ProjectedError
+    method: Method
 
 
 def band_floor(
@@ -115,7 +128,7 @@ def band_floor(
     Raises
     ------
     InputError
-        If an option names a band that is not there, or fewer than two bands are left.
+        If an option names a band that is not there, or no band is left.
     """
     names = [f.name for f in filters]
     unknown = sorted({*band_error, *(exclude or ())} - set(names))
@@ -134,11 +147,10 @@ def band_floor(
         elif dusty if exclude is None else f.name in exclude:
             floor[b] = np.inf
             logger.info("%s: band %s is left out of the SED fit", name, f.name)
-    used = int(np.isfinite(floor).sum())
-    if used < N_BAND_MIN:
+    if not np.isfinite(floor).any():
         raise InputError(
-            name, expected=f"at least {N_BAND_MIN} bands that the library covers",
-            found=f"{used} of {', '.join(names)}",
+            name, expected="at least one band that the library covers",
+            found=f"none of {', '.join(names)}",
             remedy="exclude fewer bands or check the redshift",
         )  # fmt: skip
     return floor
@@ -219,7 +231,8 @@ def make_reference(
     floor: NDArray[np.float64],
     *,
     line_window: float,
-    anchor_error: float,
+    template_error: TemplateError = DEFAULT_TEMPLATE_ERROR,
+    method: Method = "bayesian",
 ) -> Reference:
     """Bring the library to the galaxy.
 
@@ -236,26 +249,39 @@ def make_reference(
         Relative model error per band; infinity leaves a band out.
     line_window
         Half width of the emission-line windows in km/s.
-    anchor_error
-        Relative error of the in-band comparison.
+    template_error
+        Relative error of the library's spectra.
+    method
+        How the factor is found; features are measured for 'bayesian' alone.
     """
     photometry, shape, beyond = summary
     width = None if lsf is None else _spectral_width(np.asarray(lsf, dtype=np.float64))
     T, covered = photon_weights(wave, filters)
     inside = covered >= _COVERED
     x = legendre.normalized(wave, wave[0], wave[-1])
+    models = library.observed(redshift, wave, width)
+    line = line_channels(wave, redshift, width, half_width=line_window)
+    sky = sky_channels(wave)
+    found = None
+    if method == "bayesian":
+        found = find_features(models, library.n_model, wave, ~(line | sky), redshift)
+    features, values = found or (None, None)
+    photometry = np.where(np.isfinite(floor) & np.isfinite(photometry), photometry, 0.0)
+    n_shape = shape.shape[1]
     return Reference(
-        photometry=np.where(np.isfinite(floor) & np.isfinite(photometry), photometry, 0.0),
-        shape=shape,
-        models=library.observed(redshift, wave, width),
-        L=legendre.basis(x, shape.shape[1] - 1),
-        band_weight=np.where(inside, T, 0.0),
+        table=ModelTable(photometry, shape, values),
+        features=features,
+        models=models,
+        L=legendre.basis(x, n_shape - 1),
+        band_weight=T,
         covered=inside,
+        share=covered,
         beyond=beyond,
-        line=line_channels(wave, redshift, width, half_width=line_window),
-        sky=sky_channels(wave),
+        line=line,
+        sky=sky,
         floor=floor,
-        anchor_error=anchor_error,
+        error=template_error.project(redshift, filters, (wave[0], wave[-1]), n_shape),
+        method=method,
     )
 
 

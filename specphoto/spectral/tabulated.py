@@ -161,3 +161,14 @@ class TabulatedModels:
         out = np.array((self.matrix @ self.flux[index].T).T, dtype=np.float64, order="C")
         out[:, ~self.inside] = np.nan
         return out
+
+    def binned(self, average: csr_array) -> TabulatedModels:
+        """Models on bins of channels.
+
+        Parameters
+        ----------
+        average
+            What takes channels to means over bins, shape ``(n_wave, n_bin)``.
+        """
+        inside = ~((~self.inside) @ average > 0)
+        return TabulatedModels(self.flux, (average.T @ self.matrix).tocsr(), inside)

@@ -1,0 +1,150 @@
+"""Pixels of known truth: spectra of a family, divided by a factor, and their photometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from families import family
+from scipy import ndimage
+
+from specphoto.io.library import default_library
+from specphoto.photometry.filters import load_filters
+from specphoto.spectral import legendre
+from specphoto.spectral.pixel import Pixels, Result, correct_pixels
+from specphoto.spectral.reference import (
+    Reference,
+    band_floor,
+    beyond_cube,
+    make_reference,
+    summarise,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from specphoto.spectral.library import Library
+    from specphoto.spectral.reference import Method
+    from specphoto.spectral.template_error import TemplateError
+
+__all__ = ["BANDS", "Case", "Recovery", "Truth", "recover", "reference", "truth"]
+
+BANDS = ("galex_fuv", "galex_nuv", "sdss_u", "sdss_g", "sdss_r", "sdss_i", "sdss_z", "2mass_j",
+         "2mass_h", "2mass_k")  # fmt: skip
+REDSHIFT = 0.03
+WAVE = 10.0 ** (np.log10(3621.59598486) + 1e-4 * np.arange(4563))
+LSF = 72.0 / 299_792.458 * WAVE  # 1 sigma, Angstrom, as MaNGA's
+CHANNEL = 69.03  # km/s
+SPEED, DISPERSION = 100.0, 100.0  # km/s: scatter of the pixels' velocities; their dispersion
+X = legendre.normalized(WAVE, WAVE[0], WAVE[-1])
+ZERO_POINT, ZERO_POINT_FUV = 0.02, 0.05
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the table.
+
+    ``factor`` is 'one' (a true factor of 1) or 'varied' (tilt and curvature of each pixel up to
+    ``tilt``); ``zero_point`` draws shared errors of the bands.
+    """
+
+    family: str
+    photo_error: float
+    snr: float
+    factor: str = "varied"
+    tilt: float = 0.15
+    zero_point: bool = False
+    n_pixel: int = 300
+    seed: int = 1
+
+
+class Truth(NamedTuple):
+    """Data and the injected factor ``(n_pixel, n_wave)``."""
+
+    pixels: Pixels
+    factor: NDArray[np.float64]
+
+
+class Recovery(NamedTuple):
+    """Recovered over injected factor less 1, and its stated error, ``(n_pixel, n_wave)``."""
+
+    wrong: NDArray[np.float64]
+    error: NDArray[np.float64]
+    result: Result
+
+
+@lru_cache(maxsize=16)
+def reference(
+    method: Method, template_error: TemplateError | None = None, n_model: int = 50_000
+) -> Reference:
+    """The default library at the cases' redshift, bands and wavelengths."""
+    models: Library = default_library(n_model)
+    filters = load_filters(list(BANDS))
+    floor = band_floor(filters, models.wave_range, REDSHIFT, 0.01, band_error={}, exclude=None,
+                       name="benchmark")  # fmt: skip
+    photometry, shape = summary(n_model)
+    beyond = beyond_cube(models, REDSHIFT, WAVE, filters, photometry)
+    more = {} if template_error is None else {"template_error": template_error}
+    return make_reference(models, (photometry, shape, beyond), REDSHIFT, WAVE, LSF, filters, floor,
+                          line_window=500.0, method=method, **more)  # fmt: skip
+
+
+@lru_cache(maxsize=2)
+def summary(n_model: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Photometry and shape of the library's models."""
+    filters = load_filters(list(BANDS))
+    return summarise(default_library(n_model), REDSHIFT, WAVE, filters, 3)
+
+
+@lru_cache(maxsize=8)
+def light(name: str, n_pixel: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """True spectra of median 1 at rest and photometry of a family; 'library' is the default's."""
+    if name == "library":
+        library: Library = default_library()
+        index = np.random.default_rng(3).permutation(library.n_model)[:n_pixel]
+    else:
+        library, index = family(name, n_pixel), np.arange(n_pixel)
+    spectra = library.observed(REDSHIFT, WAVE, LSF).spectra(index)
+    photometry = library.photometry(REDSHIFT, load_filters(list(BANDS)))[index]
+    norm = 1.0 / np.median(spectra, axis=1)[:, None]
+    return spectra * norm, photometry * norm
+
+
+def truth(case: Case) -> Truth:
+    """Draw the data of a case."""
+    rng = np.random.default_rng([case.seed, case.n_pixel])
+    spectra, photometry = light(case.family, case.n_pixel)
+    shift = rng.normal(scale=SPEED / CHANNEL, size=case.n_pixel)
+    moved = np.stack([
+        ndimage.gaussian_filter1d(np.interp(np.arange(WAVE.size) - d, np.arange(WAVE.size), row),
+                                  DISPERSION / CHANNEL, mode="nearest")
+        for row, d in zip(spectra, shift, strict=True)
+    ])  # fmt: skip
+    P = _factors(case, rng)
+    noise = np.median(moved / P, axis=1)[:, None] / case.snr
+    flux = moved / P + noise * rng.normal(size=P.shape)
+    error = case.photo_error * np.abs(photometry)
+    photo = photometry + error * rng.normal(size=photometry.shape)
+    if case.zero_point:
+        scale = np.where(np.array(BANDS) == "galex_fuv", ZERO_POINT_FUV, ZERO_POINT)
+        photo = photo * (1.0 + scale * rng.normal(size=len(BANDS)))
+    data = Pixels(photo, error, flux, noise * np.ones_like(flux), np.zeros(flux.shape, bool))
+    return Truth(data, P)
+
+
+def _factors(case: Case, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Factor of each pixel."""
+    if case.factor == "one":
+        return np.ones((case.n_pixel, WAVE.size))
+    coef = rng.uniform(-case.tilt, case.tilt, (case.n_pixel, 3)) * (1.0, 1.0, 0.3)
+    return np.asarray(1.05 + coef @ legendre.basis(X, 3)[1:])
+
+
+def recover(data: Truth, shared: Reference) -> Recovery:
+    """Correct the pixels and compare the factor with the injected one."""
+    result = correct_pixels(data.pixels, shared)
+    factor = result.coef @ shared.L
+    error = legendre.evaluate_err(np.moveaxis(result.cov, 0, -1), X).T
+    return Recovery(factor / data.factor - 1.0, error / data.factor, result)
