@@ -133,6 +133,21 @@ VARIABLES: Mapping[str, Variable] = {
             "corr_cov", (("order", "order_2", *_MAP),), "f", "", "covariance of corr_coef"
         ),
         Variable(
+            "corr_coef_pixel", (("order", *_MAP),), "f", "",
+            "corr_coef of each pixel by itself, before pixels are taken together",
+        ),
+        Variable(
+            "corr_cov_pixel", (("order", "order_2", *_MAP),), "f", "",
+            "covariance of corr_coef_pixel",
+        ),
+        Variable(
+            "corr_scatter", (("order",),), "f", "",
+            "1-sigma scatter of the pixels' coefficients about their field",
+        ),
+        Variable(
+            "corr_terms", (("order",),), "i", "", "polynomials in the field, 0 = no field"
+        ),
+        Variable(
             "corr_photo_cov", (("order", "band", *_MAP),), "f", FLUX_UNIT,
             "covariance of corr_coef with the errors of photo_flux",
         ),

@@ -33,12 +33,27 @@ class Run(NamedTuple):
     sn: np.ndarray  # (y, x) per channel near 6200 A
     good: np.ndarray  # (y, x) coverage >= 0.99
 
-    @property
-    def wrong(self) -> np.ndarray:
+    def off(self, name: str) -> np.ndarray:
         """Recovered over injected factor - 1, ``(wave, y, x)``."""
         x = legendre.normalized(self.made.cube.wave, *self.out.attrs["corr_range"])
         injected = self.made.cube.factor()[:, None, None]
-        return legendre.evaluate(self.out.corr_coef.values, x) / injected - 1.0
+        return legendre.evaluate(self.out[name].values, x) / injected - 1.0
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """Of each pixel by itself."""
+        return self.off("corr_coef_pixel")
+
+    @property
+    def together(self) -> np.ndarray:
+        """Of all pixels together, which have one factor."""
+        return self.off("corr_coef")
+
+    def pull(self, wrong: np.ndarray, name: str) -> np.ndarray:
+        """Errors over what covariances say they are, ``(wave, y, x)``."""
+        x = legendre.normalized(self.made.cube.wave, *self.out.attrs["corr_range"])
+        error = legendre.evaluate_err(self.out[name].values, x)
+        return wrong * self.made.cube.factor()[:, None, None] / error
 
     @property
     def index(self) -> np.ndarray:
@@ -61,7 +76,16 @@ def run(folder, survey, *, half=15, library="default", **options) -> Run:
     n_y, n_x = (matched.sizes[axis] // 2 for axis in ("y", "x"))
     part = {"y": slice(n_y - half, n_y + half), "x": slice(n_x - half, n_x + half)}
     out = match_spectral(matched.isel(part), library=library)
-    names = ["corr_coef", "corr_cov", "closure_before", "closure_after", "coverage", "n_eff"]
+    names = [
+        "corr_coef",
+        "corr_cov",
+        "corr_coef_pixel",
+        "corr_cov_pixel",
+        "closure_before",
+        "closure_after",
+        "coverage",
+        "n_eff",
+    ]
     with dask.config.set(scheduler="threads", num_workers=2):
         out = out[names].compute()
     exposure = made.cube.exposure
@@ -104,12 +128,20 @@ def test_recovery__nothing_is_unknown_down_to_sn_two(full_size):
 
 
 def test_recovery__the_error_is_that_of_the_factor(full_size):
-    x = legendre.normalized(full_size.made.cube.wave, *full_size.out.attrs["corr_range"])
-    err = legendre.evaluate_err(full_size.out.corr_cov.values, x)
-    pull = (full_size.wrong * full_size.made.cube.factor()[:, None, None] / err)[:, full_size.good]
+    pull = full_size.pull(full_size.wrong, "corr_cov_pixel")[:, full_size.good]
     # a little wide: a library that holds the truth has no template error
     assert 0.65 < np.std(pull[::50]) < 1.15
     assert 0.65 < np.percentile(np.abs(pull[::50]), 68) < 1.15
+
+
+def test_recovery__one_factor_of_all_pixels_is_nearer_by_far(full_size):
+    bright = full_size.good & (full_size.sn >= 3.0)
+    alone, together = (np.abs(w[:, bright]) for w in (full_size.wrong, full_size.together))
+    assert np.median(together) < 0.4 * np.median(alone)
+    assert together.max() < 0.03
+    pull = full_size.pull(full_size.together, "corr_cov")[:, bright]
+    # the error of models that all pixels may share is not averaged
+    assert np.abs(pull).max() < 2.0
 
 
 def test_recovery__synthetic_photometry_closes_within_the_photometric_errors(full_size):
@@ -121,9 +153,10 @@ def test_recovery__synthetic_photometry_closes_within_the_photometric_errors(ful
             full_size.out[name].sel(band=band).values[bright]
             for name in ("closure_before", "closure_after")
         )
-        assert np.std(after) < 1.0857 * PHOTOMETRIC_ERROR
+        # the factor of all pixels together does not follow the noise of one
+        assert np.std(after) < 1.2 * 1.0857 * PHOTOMETRIC_ERROR
         assert abs(np.mean(after)) < 0.005
-        assert np.sqrt(np.mean(before**2)) > 1.5 * np.sqrt(np.mean(after**2))
+        assert np.sqrt(np.mean(before**2)) > 1.15 * np.sqrt(np.mean(after**2))
 
 
 def test_recovery__populations_that_are_not_in_the_library(tmp_path):
@@ -145,10 +178,8 @@ def test_recovery__populations_of_another_family(tmp_path):
     assert np.median(np.abs(wrong)) < 0.02
     assert abs(wrong.mean()) < 0.008
     assert np.percentile(np.sqrt(np.mean(wrong**2, axis=0)), 84) < 0.05
-    x = legendre.normalized(found.made.cube.wave, *found.out.attrs["corr_range"])
-    err = legendre.evaluate_err(found.out.corr_cov.values, x)[:, bright]
-    pull = wrong * found.made.cube.factor()[:, None] / err
+    pull = found.pull(found.wrong, "corr_cov_pixel")[:, bright]
     assert np.percentile(np.abs(pull[::50]), 68) < 1.3
     for band in ("sdss_g", "sdss_r", "sdss_i"):
         after = found.out.closure_after.sel(band=band).values[bright]
-        assert np.std(after) < 1.0857 * PHOTOMETRIC_ERROR
+        assert np.std(after) < 1.2 * 1.0857 * PHOTOMETRIC_ERROR

@@ -15,6 +15,8 @@ from spectral_cases import BANDS, COVERED, LIBRARY, WAVE, P, Z, dataset, pixels,
 from specphoto.cube import FLUX_UNIT, VARIABLES
 from specphoto.errors import InputError
 from specphoto.io.corr_factor import with_factor
+from specphoto.photometry.filters import load_filters
+from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral.match import match_spectral
 from specphoto.spectral.pixel import correct_pixels
 
@@ -26,7 +28,8 @@ CUBES = ("spec_flux", "spec_err", "corr_factor", "corr_factor_err", "mod_flux")
 
 
 def match(cube, **options):
-    return match_spectral(cube, **{"library": LIBRARY, "block": 4, **options})
+    """Each pixel by itself, unless asked otherwise."""
+    return match_spectral(cube, **{"library": LIBRARY, "block": 4, "coherent": False, **options})
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +183,43 @@ def test_match_spectral__orders(cube, order):
     out = match(small, order=order).compute()
     assert out.corr_coef.shape == (order + 1, 2, 2)
     assert np.isfinite(out.corr_coef).all()
+
+
+def test_match_spectral__coherent_is_the_kernel_on_all_pixels(cube, result):
+    out = match(cube, coherent=True).compute()
+    np.testing.assert_array_equal(out.corr_coef_pixel, result.corr_coef)
+    np.testing.assert_array_equal(out.corr_cov_pixel, result.corr_cov)
+    # seen without a beam, each pixel is by itself; one factor was injected
+    np.testing.assert_array_equal(out.corr_terms, 1)
+    known = np.isfinite(out.corr_coef.values[0])
+    np.testing.assert_array_equal(known, np.isfinite(result.corr_coef.values[0]))
+    wrong, before = (
+        np.abs(r.corr_factor.values[:, known] / P[:, None] - 1.0).mean() for r in (out, result)
+    )
+    assert wrong < 0.5 * before
+    assert (
+        out.corr_factor_err.values[:, known] < result.corr_factor_err.values[:, known]
+    ).mean() > 0.9
+    np.testing.assert_allclose(
+        out.spec_flux.values[:, known],
+        (cube.spec_flux * out.corr_factor).values[:, known],
+        rtol=1e-5,
+    )
+    # the closure is that of the spectrum as corrected
+    weights, _ = photon_weights(WAVE, load_filters(["sdss_r"]))
+    inside = np.nansum(out.spec_flux.values * weights[:, :1, None], axis=0)
+    closure = -2.5 * np.log10(inside / out.photo_flux.sel(band="sdss_r").values)
+    np.testing.assert_allclose(out.closure_after.sel(band="sdss_r").values[known], closure[known],
+                               atol=0.01)  # fmt: skip
+
+
+def test_match_spectral__coherent_needs_beams_enough(cube, result):
+    wide = cube.assign_attrs(psf={"model": "gaussian", "wave": [], "fwhm": [6.4], "beta": None},
+                             pixel_scale=1.5)  # fmt: skip
+    out = match(wide, coherent=True).compute()
+    np.testing.assert_array_equal(out.corr_terms, 0)
+    np.testing.assert_array_equal(out.corr_coef, result.corr_coef)
+    np.testing.assert_allclose(out.closure_after, result.closure_after, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["best", "ratio"])

@@ -13,6 +13,7 @@ from scipy import ndimage
 from specphoto.io.library import default_library
 from specphoto.photometry.filters import load_filters
 from specphoto.spectral import legendre
+from specphoto.spectral.coherence import shrink
 from specphoto.spectral.pixel import Pixels, Result, correct_pixels
 from specphoto.spectral.reference import (
     Reference,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from specphoto.spectral.reference import Method
     from specphoto.spectral.template_error import TemplateError
 
-__all__ = ["BANDS", "Case", "Recovery", "Truth", "recover", "reference", "truth"]
+__all__ = ["BANDS", "Case", "Recovery", "Truth", "coherent", "recover", "reference", "truth"]
 
 BANDS = ("galex_fuv", "galex_nuv", "sdss_u", "sdss_g", "sdss_r", "sdss_i", "sdss_z", "2mass_j",
          "2mass_h", "2mass_k")  # fmt: skip
@@ -46,8 +47,11 @@ ZERO_POINT, ZERO_POINT_FUV = 0.02, 0.05
 class Case:
     """One cell of the table.
 
-    ``factor`` is 'one' (a true factor of 1) or 'varied' (tilt and curvature of each pixel up to
-    ``tilt``); ``zero_point`` draws shared errors of the bands.
+    ``factor`` is 'one' (a true factor of 1), 'varied' (tilt and curvature of each pixel up to
+    ``tilt``) or 'field' (up to ``tilt``, and as much as a third of it from end to end of the
+    field); ``zero_point`` draws shared errors of the bands. Pixels lie on a square; with ``beam``
+    above 1 the noise of the images is that of pixels that share so many, and populations change
+    from the middle outwards.
     """
 
     family: str
@@ -56,6 +60,7 @@ class Case:
     factor: str = "varied"
     tilt: float = 0.15
     zero_point: bool = False
+    beam: float = 1.0
     n_pixel: int = 300
     seed: int = 1
 
@@ -116,6 +121,11 @@ def truth(case: Case) -> Truth:
     """Draw the data of a case."""
     rng = np.random.default_rng([case.seed, case.n_pixel])
     spectra, photometry = light(case.family, case.n_pixel)
+    if case.beam > 1.0:
+        order = np.argsort(photometry[:, 3] / photometry[:, 5])[
+            np.argsort(np.argsort(radius(case)))
+        ]
+        spectra, photometry = spectra[order], photometry[order]
     shift = rng.normal(scale=SPEED / CHANNEL, size=case.n_pixel)
     moved = np.stack([
         ndimage.gaussian_filter1d(np.interp(np.arange(WAVE.size) - d, np.arange(WAVE.size), row),
@@ -126,7 +136,7 @@ def truth(case: Case) -> Truth:
     noise = np.median(moved / P, axis=1)[:, None] / case.snr
     flux = moved / P + noise * rng.normal(size=P.shape)
     error = case.photo_error * np.abs(photometry)
-    photo = photometry + error * rng.normal(size=photometry.shape)
+    photo = photometry + error * image_noise(case, rng)
     if case.zero_point:
         scale = np.where(np.array(BANDS) == "galex_fuv", ZERO_POINT_FUV, ZERO_POINT)
         photo = photo * (1.0 + scale * rng.normal(size=len(BANDS)))
@@ -134,11 +144,42 @@ def truth(case: Case) -> Truth:
     return Truth(data, P)
 
 
+def position(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Column and row of each pixel, on a square of side 2 about the middle."""
+    side = int(np.ceil(np.sqrt(case.n_pixel)))
+    y, x = np.divmod(np.arange(case.n_pixel), side)
+    return 2.0 * x / (side - 1.0) - 1.0, 2.0 * y / (side - 1.0) - 1.0
+
+
+def radius(case: Case) -> NDArray[np.float64]:
+    """Distance of each pixel from the middle."""
+    return np.hypot(*position(case))
+
+
+def image_noise(case: Case, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Noise of unit variance, ``(n_pixel, n_band)``, smoothed over the beam."""
+    side = int(np.ceil(np.sqrt(case.n_pixel)))
+    white = rng.normal(size=(side, side, len(BANDS)))
+    if case.beam > 1.0:
+        # noise smoothed by a Gaussian of sigma is shared by 4 pi sigma^2 pixels
+        sigma = np.sqrt(case.beam / (4.0 * np.pi))
+        white = ndimage.gaussian_filter(white, (sigma, sigma, 0.0), mode="wrap")
+        white *= np.sqrt(case.beam)
+    return white.reshape(side**2, -1)[: case.n_pixel]
+
+
 def _factors(case: Case, rng: np.random.Generator) -> NDArray[np.float64]:
     """Factor of each pixel."""
     if case.factor == "one":
         return np.ones((case.n_pixel, WAVE.size))
-    coef = rng.uniform(-case.tilt, case.tilt, (case.n_pixel, 3)) * (1.0, 1.0, 0.3)
+    if case.factor == "field":
+        x, y = position(case)
+        middle, along, across = (
+            rng.uniform(-case.tilt, case.tilt, 3) * (1.0, 1.0, 0.3) for _ in range(3)
+        )
+        coef = middle + (x[:, None] * along + y[:, None] * across) / 6.0
+    else:
+        coef = rng.uniform(-case.tilt, case.tilt, (case.n_pixel, 3)) * (1.0, 1.0, 0.3)
     return np.asarray(1.05 + coef @ legendre.basis(X, 3)[1:])
 
 
@@ -148,3 +189,17 @@ def recover(data: Truth, shared: Reference) -> Recovery:
     factor = result.coef @ shared.L
     error = legendre.evaluate_err(np.moveaxis(result.cov, 0, -1), X).T
     return Recovery(factor / data.factor - 1.0, error / data.factor, result)
+
+
+def coherent(data: Truth, found: Recovery, beam: float = 1.0) -> Recovery:
+    """The same pixels on a square of the sky, taken together."""
+    n = len(data.factor)
+    side = int(np.ceil(np.sqrt(n)))
+    result = found.result
+    y, x = np.divmod(np.arange(n), side)
+    together = shrink(result.coef, result.cov, result.noise, x.astype(float), y.astype(float),
+                      beam)  # fmt: skip
+    L = legendre.basis(X, result.coef.shape[1] - 1)
+    error = legendre.evaluate_err(np.moveaxis(together.cov, 0, -1), X).T
+    wrong = together.coef @ L / data.factor - 1.0
+    return Recovery(wrong, error / data.factor, result._replace(coef=together.coef))

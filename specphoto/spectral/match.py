@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 
 from specphoto.blas import single_thread
-from specphoto.cube import add_provenance, annotate, identify, rechunk, validate
+from specphoto.cube import add_provenance, annotate, identify, validate
 from specphoto.errors import InputError
 from specphoto.io.library import default_library, open_library, outline_library
 from specphoto.photometry.filters import load_filters
+from specphoto.spatial.psf import PSF
 from specphoto.spectral import legendre
-from specphoto.spectral.pixel import Pixels, correct_pixels
+from specphoto.spectral.graph import Layout, assemble, correct, together
 from specphoto.spectral.reference import (
     Method,
     band_floor,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import xarray as xr
-    from dask.delayed import Delayed
     from numpy.typing import NDArray
 
     from specphoto.io.library import LibraryOutline
@@ -47,6 +46,7 @@ def match_spectral(
     redshift: float | None = None,
     order: int = 3,
     method: Method = "bayesian",
+    coherent: bool = True,
     model_error: float = 0.01,
     band_error: Mapping[str, float] | None = None,
     exclude_bands: Sequence[str] | None = None,
@@ -77,6 +77,11 @@ def match_spectral(
         best model of the photometry, and a fit without bias. 'ratio': the same model, and the
         published clipped fit of the ratio of model to spectrum, which noise biases. The last two
         take 5% for the relative error of models, independent between bands.
+    coherent
+        Whether the factors of the pixels of a galaxy are taken together: each coefficient is shrunk
+        towards a field of low order, as strongly as the scatter of the pixels against their errors
+        allows (:mod:`specphoto.spectral.coherence`). Where fewer than 4 beams have a factor, and
+        with the other methods, pixels stay as they are.
     model_error
         Relative error of comparing images with model photometry that no other band shares
         (curves, zero points), unless ``band_error`` says otherwise.
@@ -108,6 +113,10 @@ def match_spectral(
         ``corr_factor_err`` is fully correlated in wavelength. The factor rests on the photometry:
         a fit of the corrected spectrum and the same photometry as if they were independent counts
         the photometry twice; ``corr_photo_cov`` is what a fit of both needs.
+
+        With ``coherent``, ``corr_coef_pixel`` and ``corr_cov_pixel`` are each pixel's own,
+        ``corr_scatter`` is the scatter of pixels about the field and ``corr_terms`` the number of
+        polynomials in it (0: no field).
 
     Raises
     ------
@@ -142,12 +151,15 @@ def match_spectral(
         source, summary, redshift, wave, lsf, filters, floor, line_window=line_window,
         method=method,
     )  # fmt: skip
-    layout = _Layout(order + 1, wave.size, len(bands))
-    corrected = _correct(cube, reference, layout, block)
-    out = _assemble(cube, corrected, layout, wave)
+    layout = Layout(order + 1, wave.size, len(bands))
+    part = layout.split(correct(cube, reference, layout, block))
+    if coherent and method == "bayesian":
+        part = together(cube, part, _beam(cube))
+    out = assemble(cube, part, wave)
     options = {
         "library": getattr(models, "identity", type(models).__name__), "redshift": redshift,
-        "order": order, "method": method, "model_error": model_error, "line_window": line_window,
+        "order": order, "method": method, "coherent": coherent,
+        "model_error": model_error, "line_window": line_window,
         "bands_fitted": [b for b, f in zip(bands, floor, strict=True) if np.isfinite(f)],
     }  # fmt: skip
     out = annotate(out, corrected=True, redshift=redshift,
@@ -198,6 +210,14 @@ def _check(
         )  # fmt: skip
 
 
+def _beam(cube: xr.Dataset) -> float:
+    """Pixels that share noise: the noise-equivalent area of the PSF, 1 where it is not known."""
+    if not cube.attrs.get("psf") or not cube.attrs.get("pixel_scale"):
+        return 1.0
+    psf = PSF.from_attrs(cube.attrs["psf"], float(np.median(cube["wave"])))
+    return max(float(psf.area / cube.attrs["pixel_scale"] ** 2), 1.0)
+
+
 def _check_method(method: str) -> None:
     if method not in get_args(Method):
         raise InputError(
@@ -244,123 +264,3 @@ def prepare_reference(source: Any, *args: Any, **options: Any) -> Reference:
     """Open the library and bring it to the galaxy."""
     with single_thread():
         return make_reference(_opened(source), *args, **options)
-
-
-class _Layout(NamedTuple):
-    """How the results of a pixel are stacked along one axis."""
-
-    n_coef: int
-    n_wave: int
-    n_band: int
-
-    def parts(self) -> dict[str, tuple[slice, tuple[int, ...]]]:
-        """Position and shape of each result."""
-        shapes: dict[str, tuple[int, ...]] = {
-            "coef": (self.n_coef,), "cov": (self.n_coef, self.n_coef),
-            "photo_cov": (self.n_coef, self.n_band), "model": (self.n_wave,),
-            "chi2": (), "n_band": (), "n_eff": (), "best": (),
-            "closure_before": (self.n_band,), "closure_after": (self.n_band,),
-        }  # fmt: skip
-        out, start = {}, 0
-        for name, shape in shapes.items():
-            stop = start + int(np.prod(shape, dtype=int))
-            out[name] = (slice(start, stop), shape)
-            start = stop
-        return out
-
-    @property
-    def size(self) -> int:
-        """Length of the stacked axis."""
-        wide = self.n_coef * (1 + self.n_coef + self.n_band)
-        return wide + self.n_wave + 4 + 2 * self.n_band
-
-
-def _correct(cube: xr.Dataset, reference: Delayed, layout: _Layout, block: int) -> da.Array:
-    """All results of all pixels, ``(layout.size, y, x)``: whole spectra, split in the sky."""
-    cube = rechunk(cube, {"wave": -1, "band": -1, **_split(cube, block)})
-    arrays: list[Any] = []
-    for name, index in (("photo_flux", "byx"), ("photo_err", "byx"), ("spec_flux", "wyx"),
-                        ("spec_err", "wyx"), ("spec_mask", "wyx")):  # fmt: skip
-        arrays += [cube[name].data, index]
-    corrected: da.Array = da.blockwise(
-        _correct_block, "ryx", *arrays, reference, None, layout, None,
-        new_axes={"r": layout.size}, concatenate=True, dtype=np.float32,
-        meta=np.empty((0, 0, 0), np.float32), token="match-spectra",
-    )  # fmt: skip
-    return corrected
-
-
-def _split(cube: xr.Dataset, block: int) -> dict[str, tuple[int, ...]]:
-    """Chunks of at most ``block`` pixels a side that respect those of the spectra.
-
-    The spatial stage keeps the frame's empty border in chunks of its own: merging them with the
-    rest would move nothing but NaN.
-    """
-    out = {}
-    for axis in ("y", "x"):
-        sizes = cube["spec_flux"].chunksizes.get(axis, (cube.sizes[axis],))
-        out[axis] = tuple(min(block, n - k) for n in sizes for k in range(0, n, block))
-    return out
-
-
-def _correct_block(
-    photo_flux: Any, photo_err: Any, flux: Any, err: Any, bad: Any, reference: Any, layout: _Layout
-) -> NDArray[np.float32]:
-    """Correct the pixels of a block that have both spectrum and photometry."""
-    out = np.full((layout.size, *flux.shape[1:]), np.nan, dtype=np.float32)
-    parts = layout.parts()
-    out[parts["best"][0]] = -1.0
-    out[parts["n_band"][0]] = 0.0
-    some = (~bad & np.isfinite(flux) & (err > 0)).any(axis=0)
-    some &= (np.isfinite(photo_flux) & (photo_err > 0)).any(axis=0)
-    if not some.any():
-        return out
-    with single_thread():
-        result = correct_pixels(
-            Pixels(*(a[:, some].T for a in (photo_flux, photo_err, flux, err, bad))), reference
-        )
-    for name, (where, _) in parts.items():
-        out[where, some] = getattr(result, name).reshape(int(some.sum()), -1).T
-    return out
-
-
-def _assemble(
-    cube: xr.Dataset, corrected: da.Array, layout: _Layout, wave: NDArray[np.float64]
-) -> xr.Dataset:
-    """The corrected cube with all that was found, as one dataset."""
-    part = {
-        name: corrected[where].reshape(*shape, *corrected.shape[1:]) if len(shape) == 2
-        else corrected[where][0] if shape == () else corrected[where]
-        for name, (where, shape) in layout.parts().items()
-    }  # fmt: skip
-    x = legendre.normalized(wave, wave[0], wave[-1])
-    factor = part["coef"].map_blocks(
-        legendre.evaluate, x, dtype=np.float32,
-        chunks=((wave.size,), *part["coef"].chunks[1:]), token="factor",
-    )  # fmt: skip
-    factor_err = part["cov"].map_blocks(
-        legendre.evaluate_err, x, dtype=np.float32, drop_axis=0,
-        chunks=((wave.size,), *part["cov"].chunks[2:]), token="factor-err",
-    )  # fmt: skip
-    cube_dims, map_dims = ("wave", "y", "x"), ("y", "x")
-    out = cube.assign(
-        corr_coef=(("order", *map_dims), part["coef"]),
-        corr_cov=(("order", "order_2", *map_dims), part["cov"]),
-        corr_photo_cov=(("order", "band", *map_dims), part["photo_cov"]),
-        corr_factor=(cube_dims, factor),
-        corr_factor_err=(cube_dims, factor_err),
-        mod_flux=(cube_dims, part["model"]),
-        chi2=(map_dims, part["chi2"]),
-        n_band=(map_dims, part["n_band"].astype(np.int16)),
-        n_eff=(map_dims, part["n_eff"]),
-        model_index=(map_dims, part["best"].astype(np.int32)),
-        closure_before=(("band", *map_dims), part["closure_before"]),
-        closure_after=(("band", *map_dims), part["closure_after"]),
-    )
-    blocks = dict(zip(cube_dims, factor.chunks, strict=True))
-    spectra = rechunk(cube[["spec_flux", "spec_err", "spec_mask"]], blocks)
-    out["spec_flux"] = spectra["spec_flux"] * out["corr_factor"]
-    out["spec_err"] = spectra["spec_err"] * out["corr_factor"]
-    out["spec_mask"] = spectra["spec_mask"] | ~np.isfinite(out["corr_coef"].isel(order=0))
-    out["spec_mask"] = out["spec_mask"].transpose(*cube_dims)
-    return out

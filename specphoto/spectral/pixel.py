@@ -67,13 +67,17 @@ class Pixels(NamedTuple):
 class Result(NamedTuple):
     """Factor and fit of a block, one row a pixel; unknown is NaN (best -1).
 
+    ``noise`` is the part of ``cov`` that is noise of spectrum and images; the rest is of models.
     ``photo_cov`` ``(n_pixel, order + 1, n_band)`` is the covariance of the coefficients with the
-    errors of the photometry.
+    errors of the photometry, ``unit`` ``(n_pixel, n_band, order + 1)`` the derivative of synthetic
+    photometry by them.
     """
 
     coef: NDArray[np.float64]
     cov: NDArray[np.float64]
+    noise: NDArray[np.float64]
     photo_cov: NDArray[np.float64]
+    unit: NDArray[np.float64]
     model: NDArray[np.float64]
     chi2: NDArray[np.float64]
     n_band: NDArray[np.float64]
@@ -123,15 +127,17 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
     model = _mean_model(sed, reference)
     ratio = reference.method == "ratio"
     shape = (_published_factor if ratio else _shape_factor)(spectra, model, reference)
-    factor, photo_cov = _with_shape_error(shape, sed, reference)
-    photo_cov *= np.where(np.isfinite(pixels.photo_err), pixels.photo_err, 0.0)[:, None] ** 2
-    photo_cov /= excess[:, None]
-    before, after = _in_band(spectra, model, factor, sed, reference)
+    factor, follow = _with_shape_error(shape, sed, reference)
+    err = np.where(np.isfinite(pixels.photo_err), pixels.photo_err, 0.0)[:, None]
+    photo_noise = follow * (err / excess[:, None])
+    noise = shape.cov + photo_noise @ photo_noise.transpose(0, 2, 1)
+    before, after, unit = _in_band(spectra, model, factor, sed, reference)
+    photo_cov = photo_noise * err
     unknown = ~plausible(*factor, reference.L) | _contradicted(after, pixels)
-    for values in (*factor, photo_cov, model, before, after):
+    for values in (*factor, noise, photo_cov, unit, model, before, after):
         values[unknown] = np.nan
     return Result(
-        *factor, photo_cov, model, sed.chi2, sed.n_band.astype(float), sed.n_eff,
+        *factor, noise, photo_cov, unit, model, sed.chi2, sed.n_band.astype(float), sed.n_eff,
         sed.best.astype(float), closure_before=_magnitude(before, pixels.photo_flux),
         closure_after=_magnitude(after, pixels.photo_flux),
     )  # fmt: skip
@@ -234,8 +240,10 @@ def _with_shape_error(
 def _in_band(
     spectra: _Spectra, model: NDArray[np.float64], factor: FactorFit, sed: SedFit,
     reference: Reference,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     """Synthetic photometry in covered bands before and after the correction, NaN in the others.
+
+    The third is its derivative by the coefficients.
 
     Channels without data, and those at sky lines, are filled with the reference; not where a line
     of the galaxy falls on one of the sky, for the reference has no line. What lies beyond the cube
@@ -248,7 +256,9 @@ def _in_band(
         before = np.where(use, spectra.flux, np.nan_to_num(model / P))
     after = np.where(use, spectra.flux * P, np.nan_to_num(model))
     T = reference.band_weight
-    return (before @ T) * beyond, (after @ T) * beyond
+    seen = np.where(use, spectra.flux, 0.0)
+    unit = np.stack([(seen * row) @ T * beyond for row in reference.L], axis=2)
+    return (before @ T) * beyond, (after @ T) * beyond, unit
 
 
 def _contradicted(after: NDArray[np.float64], pixels: Pixels) -> NDArray[np.bool_]:

@@ -1,0 +1,216 @@
+"""Dask graphs of the spectral match: blocks of pixels, the pixels of a galaxy together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+
+from specphoto.blas import single_thread
+from specphoto.cube import rechunk
+from specphoto.spectral import legendre
+from specphoto.spectral.coherence import shrink
+from specphoto.spectral.pixel import Pixels, correct_pixels
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from dask.delayed import Delayed
+    from numpy.typing import NDArray
+
+__all__ = ["Layout", "assemble", "correct", "together"]
+
+
+class Layout(NamedTuple):
+    """How the results of a pixel are stacked along one axis."""
+
+    n_coef: int
+    n_wave: int
+    n_band: int
+
+    def parts(self) -> dict[str, tuple[slice, tuple[int, ...]]]:
+        """Position and shape of each result."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "coef": (self.n_coef,), "cov": (self.n_coef, self.n_coef),
+            "noise": (self.n_coef, self.n_coef), "photo_cov": (self.n_coef, self.n_band),
+            "unit": (self.n_band, self.n_coef), "model": (self.n_wave,),
+            "chi2": (), "n_band": (), "n_eff": (), "best": (),
+            "closure_before": (self.n_band,), "closure_after": (self.n_band,),
+        }  # fmt: skip
+        out, start = {}, 0
+        for name, shape in shapes.items():
+            stop = start + int(np.prod(shape, dtype=int))
+            out[name] = (slice(start, stop), shape)
+            start = stop
+        return out
+
+    @property
+    def size(self) -> int:
+        """Length of the stacked axis."""
+        wide = self.n_coef * (1 + 2 * self.n_coef + 2 * self.n_band)
+        return wide + self.n_wave + 4 + 2 * self.n_band
+
+    def split(self, stacked: da.Array) -> dict[str, da.Array]:
+        """Results by name, each with its own axes before y and x."""
+        return {
+            name: stacked[where].reshape(*shape, *stacked.shape[1:]) if len(shape) == 2
+            else stacked[where][0] if shape == () else stacked[where]
+            for name, (where, shape) in self.parts().items()
+        }  # fmt: skip
+
+
+def correct(cube: xr.Dataset, reference: Delayed, layout: Layout, block: int) -> da.Array:
+    """All results of all pixels, ``(layout.size, y, x)``: whole spectra, split in the sky."""
+    cube = rechunk(cube, {"wave": -1, "band": -1, **_split(cube, block)})
+    arrays: list[Any] = []
+    for name, index in (("photo_flux", "byx"), ("photo_err", "byx"), ("spec_flux", "wyx"),
+                        ("spec_err", "wyx"), ("spec_mask", "wyx")):  # fmt: skip
+        arrays += [cube[name].data, index]
+    corrected: da.Array = da.blockwise(
+        _correct_block, "ryx", *arrays, reference, None, layout, None,
+        new_axes={"r": layout.size}, concatenate=True, dtype=np.float32,
+        meta=np.empty((0, 0, 0), np.float32), token="match-spectra",
+    )  # fmt: skip
+    return corrected
+
+
+def _split(cube: xr.Dataset, block: int) -> dict[str, tuple[int, ...]]:
+    """Chunks of at most ``block`` pixels a side that respect those of the spectra.
+
+    The spatial stage keeps the frame's empty border in chunks of its own: merging them with the
+    rest would move nothing but NaN.
+    """
+    out = {}
+    for axis in ("y", "x"):
+        sizes = cube["spec_flux"].chunksizes.get(axis, (cube.sizes[axis],))
+        out[axis] = tuple(min(block, n - k) for n in sizes for k in range(0, n, block))
+    return out
+
+
+def _correct_block(
+    photo_flux: Any, photo_err: Any, flux: Any, err: Any, bad: Any, reference: Any, layout: Layout
+) -> NDArray[np.float32]:
+    """Correct the pixels of a block that have both spectrum and photometry."""
+    out = np.full((layout.size, *flux.shape[1:]), np.nan, dtype=np.float32)
+    parts = layout.parts()
+    out[parts["best"][0]] = -1.0
+    out[parts["n_band"][0]] = 0.0
+    some = (~bad & np.isfinite(flux) & (err > 0)).any(axis=0)
+    some &= (np.isfinite(photo_flux) & (photo_err > 0)).any(axis=0)
+    if not some.any():
+        return out
+    with single_thread():
+        result = correct_pixels(
+            Pixels(*(a[:, some].T for a in (photo_flux, photo_err, flux, err, bad))), reference
+        )
+    for name, (where, _) in parts.items():
+        out[where, some] = getattr(result, name).reshape(int(some.sum()), -1).T
+    return out
+
+
+def together(cube: xr.Dataset, part: dict[str, da.Array], beam: float) -> dict[str, da.Array]:
+    """Replace each pixel's coefficients by what all pixels say together.
+
+    Parameters
+    ----------
+    cube
+        The matched cube; pixels of ``spec_region`` shape the field.
+    part
+        Results of all pixels, see :meth:`Layout.split`.
+    beam
+        Pixels that share their noise.
+
+    Returns
+    -------
+    dict
+        The results with ``coef``, ``cov``, ``photo_cov`` and ``closure_after`` of the field, the
+        pixels' own ``coef_pixel`` and ``cov_pixel``, and ``scatter`` and ``terms`` ``(order,)``.
+    """
+    coef, cov, noise = part["coef"], part["cov"], part["noise"]
+    n, chunks = coef.shape[0], coef.chunks[1:]
+    region = cube["spec_region"].data if "spec_region" in cube else np.True_
+    use = da.broadcast_to(da.asarray(region), coef.shape[1:]).astype(np.float32)
+    flat = [a.reshape(-1, *coef.shape[1:]) for a in (coef, cov, noise)]
+    whole = da.concatenate([*flat, use[None]]).rechunk(-1)
+    size = n + 2 * n * n + 2 * n
+    found = da.map_blocks(
+        _shrink_block, whole, n, beam, dtype=np.float32, chunks=((size,), *whole.chunks[1:]),
+        token="all-pixels-together",
+    )  # fmt: skip
+    found = found.rechunk((-1, *chunks), method="tasks")
+    new, own = found[:n], found[n + n * n : n + 2 * n * n].reshape(n, n, *coef.shape[1:])
+    change = new - coef
+    lit = part["unit"] * change[None]
+    return part | {
+        "coef": new,
+        "cov": found[n : n + n * n].reshape(cov.shape),
+        "photo_cov": (own[:, :, None] * part["photo_cov"][None]).sum(axis=1),
+        "closure_after": _moved(part["closure_after"], lit.sum(axis=1), cube["photo_flux"].data),
+        "coef_pixel": coef,
+        "cov_pixel": cov,
+        "scatter": found[-2 * n : -n, 0, 0],
+        "terms": found[-n:, 0, 0].astype(np.int16),
+    }
+
+
+def _shrink_block(stacked: NDArray[np.float32], n: int, beam: float) -> NDArray[np.float32]:
+    """Coefficients, covariance, own weight of all pixels; scatter and terms on every pixel."""
+    shape = stacked.shape[1:]
+    pixels = stacked.reshape(len(stacked), -1).T.astype(np.float64)
+    y, x = (a.ravel().astype(float) for a in np.indices(shape))
+    square = pixels[:, n : n + 2 * n * n].reshape(-1, 2, n, n)
+    with single_thread():
+        out = shrink(pixels[:, :n], square[:, 0], square[:, 1], x, y, beam, pixels[:, -1] > 0)
+    all_pixels = np.broadcast_to(np.concatenate([out.scatter, out.terms]), (len(pixels), 2 * n))
+    flat = [a.reshape(len(pixels), -1) for a in (out.coef, out.cov, out.own, all_pixels)]
+    return np.concatenate(flat, axis=1).T.reshape(-1, *shape).astype(np.float32)
+
+
+def _moved(closure: da.Array, change: da.Array, image: da.Array) -> da.Array:
+    """Closure in magnitudes after a change of the synthetic flux."""
+    image = image.rechunk(closure.chunks)
+    ratio = 10.0 ** (-0.4 * closure) + change / da.where(image > 0, image, np.nan)
+    moved: da.Array = (-2.5 * da.log10(da.where(ratio > 0, ratio, np.nan))).astype(np.float32)
+    return moved
+
+
+def assemble(cube: xr.Dataset, part: dict[str, da.Array], wave: NDArray[np.float64]) -> xr.Dataset:
+    """The corrected cube with all that was found, as one dataset."""
+    x = legendre.normalized(wave, wave[0], wave[-1])
+    factor: da.Array = da.map_blocks(
+        legendre.evaluate, part["coef"], x, dtype=np.float32,
+        chunks=((wave.size,), *part["coef"].chunks[1:]), token="factor",
+    )  # fmt: skip
+    factor_err: da.Array = da.map_blocks(
+        legendre.evaluate_err, part["cov"], x, dtype=np.float32, drop_axis=0,
+        chunks=((wave.size,), *part["cov"].chunks[2:]), token="factor-err",
+    )  # fmt: skip
+    cube_dims, map_dims = ("wave", "y", "x"), ("y", "x")
+    out = cube.assign(
+        corr_coef=(("order", *map_dims), part["coef"]),
+        corr_cov=(("order", "order_2", *map_dims), part["cov"]),
+        corr_photo_cov=(("order", "band", *map_dims), part["photo_cov"]),
+        corr_factor=(cube_dims, factor),
+        corr_factor_err=(cube_dims, factor_err),
+        mod_flux=(cube_dims, part["model"]),
+        chi2=(map_dims, part["chi2"]),
+        n_band=(map_dims, part["n_band"].astype(np.int16)),
+        n_eff=(map_dims, part["n_eff"]),
+        model_index=(map_dims, part["best"].astype(np.int32)),
+        closure_before=(("band", *map_dims), part["closure_before"]),
+        closure_after=(("band", *map_dims), part["closure_after"]),
+    )
+    if "coef_pixel" in part:
+        out = out.assign(
+            corr_coef_pixel=(("order", *map_dims), part["coef_pixel"]),
+            corr_cov_pixel=(("order", "order_2", *map_dims), part["cov_pixel"]),
+            corr_scatter=(("order",), part["scatter"]),
+            corr_terms=(("order",), part["terms"]),
+        )
+    blocks = dict(zip(cube_dims, factor.chunks, strict=True))
+    spectra = rechunk(cube[["spec_flux", "spec_err", "spec_mask"]], blocks)
+    out["spec_flux"] = spectra["spec_flux"] * out["corr_factor"]
+    out["spec_err"] = spectra["spec_err"] * out["corr_factor"]
+    out["spec_mask"] = spectra["spec_mask"] | ~np.isfinite(out["corr_coef"].isel(order=0))
+    out["spec_mask"] = out["spec_mask"].transpose(*cube_dims)
+    return out
