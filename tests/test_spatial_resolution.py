@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from lazy import raise_if_computes
+from scipy import signal
 from spatial_cases import cube, gaussian_sky, images, tan_wcs
 
 import specphoto
 from specphoto.cube import Grid, wcs_string
 from specphoto.errors import InputError
+from specphoto.photometry.match import to_psf
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.psf import PSF
 from specphoto.spatial.resolution import common_resolution
@@ -170,6 +172,89 @@ def test_match_spatial__where_psfs_cross_the_broadest_wins():
     images = blob(WCS_OUT, SHAPE_OUT, 2.9, 1.0)
     for name, want in (("spec_flux", rebinned(2.9)), ("photo_flux", images)):
         np.testing.assert_allclose(out[name].values[:, inside] / want[inside], 1.0, atol=0.006)
+
+
+# -- a PSF that is an image
+
+
+def lopsided():
+    """Star of 0.4 arcsec pixels with a long wing and a bump on one side, off the middle."""
+    y, x = np.mgrid[:121, :121] - 60.0
+    core = (1.0 + ((x - 1.3) ** 2 + (y + 2.1) ** 2) / 6.5**2) ** -2.2
+    return PSF.from_image(core + 0.12 * np.exp(-0.5 * ((x - 14) ** 2 + (y - 6) ** 2) / 6**2), 0.4)
+
+
+def star_observed(psf):
+    """A star seen by a cube at 2.5 arcsec, and by images at 1.5 brought to a PSF."""
+    shape_in, shape_out = (121, 119), (41, 43)
+    wcs_in, wcs_out = tan_wcs(shape_in, 0.5), tan_wcs(shape_out, 1.0)
+    star = gaussian_sky(wcs_in, shape_in, 2.5)
+    ifs = cube(np.stack([star / star.sum()] * 5), wcs_in, wave=WAVE[::10], fwhm=2.5)
+    sharp = gaussian_sky(wcs_in, shape_in, 1.5)
+    image = specphoto.Image(
+        sharp / sharp.sum(), "sdss_r", wcs=wcs_in, psf=1.5, photflam=1e-17, unit="count / s",
+        noise=np.full(shape_in, 1e-4),
+    )  # fmt: skip
+    photo = specphoto.photometry_from_images(image, Grid(wcs_out, shape_out, 9.0), psf=psf)
+    fine = psf.sample(0.5, 87)
+    share = np.convolve([1.0, 1.0], [0.5, 0.5])
+    seen = signal.convolve2d(fine, np.outer(share, share), mode="same")
+    return ifs, photo, seen[3:84:2, 1:86:2]
+
+
+def check_star(out, want):
+    peak = want.max()
+    assert np.abs(out["photo_flux"].values[0] - want).max() < 0.02 * peak
+    assert np.abs(out["spec_flux"].values - want).max() < 0.01 * peak
+
+
+def test_match_spatial__the_image_of_a_psf_stays_with_the_images():
+    psf = lopsided()
+    ifs, photo, want = star_observed(psf)
+    with raise_if_computes():
+        lazy = match_spatial(ifs, photo)
+    out = computed(lazy, "spec_flux", "photo_flux")
+    check_star(out, want)
+    assert lazy.attrs["psf"]["model"] == photo.attrs["psf"]["model"] == "image"
+    np.testing.assert_array_equal(lazy["target_psf"], psf.image)
+    # the Gaussian of its FWHM is another PSF
+    plain = computed(match_spatial(ifs, photo, target_psf=psf.fwhm), "spec_flux")["spec_flux"]
+    assert np.abs(plain.values - want).max() > 0.1 * want.max()
+
+
+def test_match_spatial__the_image_of_a_psf_is_not_forgotten_with_its_variable():
+    ifs, photo, _ = star_observed(lopsided())
+    with pytest.raises(InputError, match=r"attribute 'psf'.*no variable target_psf.*from_image"):
+        match_spatial(ifs, photo.drop_vars("target_psf"))
+
+
+def test_to_psf__takes_the_image_of_a_psf_along():
+    psf = lopsided()
+    _, photo, want = star_observed(psf)
+    _, sharp, _ = star_observed(PSF("gaussian", 3.0))
+    brought = to_psf(sharp, 3.0, psf)
+    np.testing.assert_array_equal(brought["target_psf"], psf.image)
+    found = brought["photo_flux"].isel(band=0).compute(scheduler="synchronous")
+    assert np.nanmax(np.abs(found - want)) < 0.02 * want.max()
+    # and away again, by a broader one
+    assert "target_psf" not in to_psf(photo, psf, 20.0)
+
+
+@pytest.mark.parametrize("kind", ["fits", "zarr"])
+def test_match_spatial__the_image_of_a_psf_is_kept_in_products(tmp_path, kind):
+    ifs, photo, want = star_observed(lopsided())
+    with dask.config.set(scheduler="synchronous"):
+        specphoto.write_fits(photo, tmp_path / "photo.fits")
+        made = match_spatial(ifs, specphoto.open_photometry(tmp_path / "photo.fits"))
+        path = tmp_path / f"matched.{kind}"
+        (specphoto.write_fits if kind == "fits" else specphoto.write_zarr)(made, path)
+        back = specphoto.open_cube(path)
+        check_star(back.compute(), want)
+    xr.testing.assert_identical(back["target_psf"], made["target_psf"])
+    assert back.attrs["psf"] == photo.attrs["psf"]
+    # what comes back can be matched to
+    again = match_spatial(ifs, back[["photo_flux", "photo_err", "photo_region", "target_psf"]])
+    check_star(computed(again, "spec_flux", "photo_flux"), want)
 
 
 # -- correlation of what comes out

@@ -25,6 +25,7 @@ from specphoto.photometry import images as kernels
 from specphoto.photometry.tiles import image_plane, kernel_for, source_psf
 from specphoto.spatial.covariance import stencil_of
 from specphoto.spatial.geometry import PixelFrame
+from specphoto.spatial.inputs import carry_psf, stated_psf
 from specphoto.spatial.psf import PSF, broadest, known_psf, psf_attrs, psf_nodes
 
 if TYPE_CHECKING:
@@ -104,12 +105,12 @@ def to_psf(
         str(band): _correlated(psf_in, psf_out, pixel, before.get(str(band), own))
         for band in photometry["band"].values
     }
-    attrs = {"psf": psf_attrs(psf_out), "psf_band": None, "photo_correlation": grown}
+    attrs = {"psf_band": None, "photo_correlation": grown}
     options = {
         "source": psf_attrs(psf_in), "target": psf_attrs(psf_out),
         "correlation": dict(correlation) if correlation else None, "min_coverage": min_coverage,
     }  # fmt: skip
-    return add_provenance(annotate(out, **attrs), "to_psf", options=options)
+    return add_provenance(annotate(carry_psf(out, psf_out), **attrs), "to_psf", options=options)
 
 
 def _correlated(source: PSF, target: PSF, pixel: float, before: float = 0.0) -> float:
@@ -232,9 +233,10 @@ def photometry_from_images(
     facts = grid.attrs if isinstance(grid, xr.Dataset) else {}
     pixel = pixel_scale(frame.wcs)
     ds = annotate(
-        ds, kind="photometry", survey="images", name=name or facts.get("name") or found[0].name,
+        carry_psf(ds, wanted), kind="photometry", survey="images",
+        name=name or facts.get("name") or found[0].name,
         **_place(facts, frame.wcs), redshift=None, ebv=None, ebv_scale=None, ebv_corrected=False,
-        ebv_law=None, psf=psf_attrs(wanted), psf_band=None, fsamp=None,
+        ebv_law=None, psf_band=None, fsamp=None,
         band_scale={image.curve.name: 1.0 for image in found},
         photo_correlation={
             image.curve.name: _correlated(own, wanted, pixel)
@@ -285,7 +287,7 @@ def _wanted_psf(
             f"{identify(grid)}: PSF", expected="a PSF to bring the images to", found="none",
             remedy="give psf (FWHM in arcsec), or open the cube with psf_fwhm",
         )  # fmt: skip
-    own = psf_nodes(None, grid.attrs["psf"], identify(grid))[1]
+    own = psf_nodes(None, stated_psf(grid), identify(grid))[1]
     return broadest([*own, *(effective for _, effective in sources)])
 
 
