@@ -25,6 +25,7 @@ from specphoto.spatial.covariance import variance_ratio
 from specphoto.spatial.geometry import PixelFrame, corners_on, geometry_of
 from specphoto.spatial.inputs import frame_of, noise_of, resolution_of, sky_per_pixel
 from specphoto.spatial.kernel import matching_kernel
+from specphoto.spatial.match import match_spatial
 from specphoto.spatial.operator import build_operator
 from specphoto.spatial.psf import FWHM_PER_SIGMA, PSF
 from specphoto.spatial.register import find_shift, register
@@ -427,6 +428,20 @@ def test_register__whatever_the_chunks(chunks):
     expected = computed(register(*observed(), bands=["sdss_r"]))["register_shift"]
     got = computed(register(*observed(chunks=chunks), bands=["sdss_r"]))["register_shift"]
     np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_register__of_data_in_memory():
+    ifs, photometry = observed()
+    expected = computed(register(ifs, photometry, bands=["sdss_r"]))
+    in_memory = ifs.compute(), photometry.compute()
+    got = computed(register(*in_memory, bands=["sdss_r"]))
+    np.testing.assert_allclose(got["register_shift"], expected["register_shift"], atol=1e-4)
+    assert int(got["register_status"]) == OK
+    # the match applies it; one variable may be in memory and another not
+    for loaded in (in_memory, (ifs.assign(spec_flux=ifs["spec_flux"].compute()), photometry)):
+        out = computed(match_spatial(*loaded, register=True)[["register_shift", "spec_flux"]])
+        np.testing.assert_allclose(out["register_shift"], OFFSET, atol=0.05)
+        assert np.isfinite(out["spec_flux"]).any()
 
 
 def test_find_shift__is_what_the_corners_need():
