@@ -14,6 +14,7 @@ import specphoto
 from specphoto.cube import Grid, wcs_string
 from specphoto.errors import InputError
 from specphoto.photometry.match import to_psf
+from specphoto.spatial.kernel import kernel_report, matching_kernel
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.psf import PSF
 from specphoto.spatial.resolution import common_resolution
@@ -255,6 +256,39 @@ def test_match_spatial__the_image_of_a_psf_is_kept_in_products(tmp_path, kind):
     # what comes back can be matched to
     again = match_spatial(ifs, back[["photo_flux", "photo_err", "photo_region", "target_psf"]])
     check_star(computed(again, "spec_flux", "photo_flux"), want)
+
+
+# -- how well the kernels do is told
+
+
+def test_match_spatial__tells_of_its_kernels():
+    psf = lopsided()
+    ifs, photo, _ = star_observed(psf)
+    ifs = ifs.assign_attrs(psf={**ifs.attrs["psf"], "wave": [4e3, 9e3], "fwhm": [2.5, 2.1]})
+    told = match_spatial(ifs, photo).attrs["provenance"][-1]["options"]["kernels"]
+    for fwhm, numbers in zip((2.5, 2.1), told, strict=True):
+        source = PSF("gaussian", fwhm)
+        report = kernel_report(source, psf, matching_kernel(source, psf, 0.5), 0.5)
+        assert set(numbers) == {"worst_residual", "residual_power", "encircled_residual",
+                                "negative_share", "largest_gain"}  # fmt: skip
+        for name, value in numbers.items():
+            assert value == pytest.approx(getattr(report, name), rel=0.01), name
+        assert numbers["worst_residual"] < 0.01
+    assert told[0] != told[1]
+
+
+def test_photometry__tells_of_its_kernels():
+    psf = lopsided()
+    _, photo, _ = star_observed(psf)
+    brought = to_psf(photo, psf, PSF("gaussian", 14.0))
+    for ds, source, target, scale in (
+        (photo, PSF("gaussian", 1.5), psf, 0.5),
+        (brought, psf, PSF("gaussian", 14.0), 1.0),
+    ):
+        report = kernel_report(source, target, matching_kernel(source, target, scale), scale)
+        told = ds.attrs["provenance"][-1]["options"]["kernel"]
+        assert told == report.numbers
+        assert told["largest_gain"] > 0.9
 
 
 # -- correlation of what comes out

@@ -167,6 +167,7 @@ def match_spatial(
     options = {
         "source_psf": [psf_attrs(psf) for psf in resolution.source],
         "psf_wave": [float(wave) for wave in resolution.wave],
+        "kernels": [report.numbers for report in resolution.reports(pixel_scale(source.wcs))],
         "correlation": _correlation_name(ifs, correlation),
         "correlation_clipped": None if stencil is None else clipped_share(stencil),
         "register": register, "ebv": ebv, "law": LAW, "compensate": compensated,
