@@ -124,6 +124,11 @@ VARIABLES: Mapping[str, Variable] = {
             "spec_corr", (("lag", *_MAP), ("corr_wave", "lag", *_MAP)), "f", "",
             "noise correlation of a pixel with the one lag_y, lag_x away",
         ),
+        Variable(
+            "spec_corr_clipped", ((),), "f", "",
+            "negative eigenvalues of the cube's own spec_corr, clipped: the largest over the "
+            "largest positive one",
+        ),
         Variable("foreground", (_MAP,), "b", "", "spaxels of a foreground star or other object"),
         Variable(
             "psf_image", (("psf_wave", "psf_y", "psf_x"),), "f", "",

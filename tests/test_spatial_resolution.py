@@ -14,6 +14,7 @@ import specphoto
 from specphoto.cube import Grid, wcs_string
 from specphoto.errors import InputError
 from specphoto.photometry.match import to_psf
+from specphoto.spatial.correlation import clipped_share, correlation_stencil
 from specphoto.spatial.kernel import kernel_report, matching_kernel
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.psf import PSF
@@ -323,6 +324,26 @@ def test_match_spatial__the_cubes_own_correlation_goes_before_the_model():
     np.testing.assert_allclose(ratio, np.sqrt(1.0 + 8 * 0.2), rtol=0.04)
     np.testing.assert_array_equal(computed(none, "spec_err")["spec_err"], plain)
     assert none.attrs["provenance"][-1]["options"]["correlation"] == {"model": "none"}
+
+
+def test_match_spatial__tells_how_much_of_the_cubes_correlation_was_clipped(tmp_path):
+    # a Gaussian that is cut, as tables: the matrix has negative eigenvalues
+    stencil = correlation_stencil(1.92, 5.7)
+    reach = stencil.shape[0] // 2
+    half = [(y, x) for y in range(reach + 1) for x in range(-reach, reach + 1) if (y, x) > (0, 0)]
+    rho = np.array([np.full(SHAPE, stencil[y + reach, x + reach], "f4") for y, x in half])
+    lag_y, lag_x = np.array(half).T
+    told = observation(linear).assign(spec_corr=(("corr_wave", "lag", "y", "x"), rho[None]))
+    told = told.assign_coords(corr_wave=[6e3], lag_y=("lag", lag_y), lag_x=("lag", lag_x))
+    with raise_if_computes():
+        lazy = match_spatial(told, photometry(5.0))
+    with dask.config.set(scheduler="synchronous"):
+        specphoto.write_zarr(lazy, tmp_path / "matched.zarr")
+        clipped = float(specphoto.open_cube(tmp_path / "matched.zarr")["spec_corr_clipped"])
+    # of an endless plane it is the most negative value of the power spectrum
+    assert clipped == pytest.approx(clipped_share(stencil), rel=0.1)
+    assert clipped > 0.003
+    assert "spec_corr_clipped" not in match_spatial(observation(linear), photometry(5.0))
 
 
 # -- pointing

@@ -120,8 +120,9 @@ def match_spatial(
         ``spec_flux``, ``spec_err``, ``spec_mask`` (wave, y, x) on the target's grid, ``spec_lsf``,
         ``coverage``, ``edge_factor``, ``edge_bias``, ``spec_region`` (y, x), ``spec_corr`` (lag,
         y, x), the correlation between the errors of neighbouring pixels
-        (:func:`specphoto.sum_spectra` uses it), and the target's images, all corrected for one
-        Galactic extinction.
+        (:func:`specphoto.sum_spectra` uses it), ``spec_corr_clipped`` where the cube has tables of
+        its own, which are clipped if they are nearly a correlation, and the target's images, all
+        corrected for one Galactic extinction.
 
     Raises
     ------
@@ -228,7 +229,12 @@ def _with_correlation(
     out: xr.Dataset, graph: MatchGraph, geometry: Geometry, resolution: Resolution,
     stencil: NDArray[np.float64] | None, output: PixelFrame,
 ) -> xr.Dataset:  # fmt: skip
-    """Add the correlation between output pixels, where its lags are few enough to keep."""
+    """Add the correlation between output pixels, where its lags are few enough to keep.
+
+    And how much of the input's was clipped, which only tasks can know of tables.
+    """
+    if stencil is None:
+        out["spec_corr_clipped"] = ((), graph.clipped())
     near = stencil_of(graph.ifs.attrs.get("correlation", {})) if stencil is None else stencil
     lag_y, lag_x = output_lags(resolution.kernels, near, local_affine(*geometry.corners))
     if lag_y.size == 0:
