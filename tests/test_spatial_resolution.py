@@ -140,6 +140,9 @@ def test_match_spatial__psf_images_of_the_survey_are_an_option():
     inside = plain["spec_region"].values & (rebinned(5.0) > 0.05)
     ratio = (out["spec_flux"] / plain["spec_flux"]).values[:, inside]
     np.testing.assert_allclose(ratio, 1.0, atol=5e-3)
+    dark = told.assign(psf_image=told["psf_image"] * (told["psf_wave"] < 7000.0).astype("f4"))
+    with pytest.raises(InputError, match=r"cube.fits: psf_image at 7496.1 A: expected light"):
+        match_spatial(dark, photometry(5.0), source_psf="images")
     with pytest.raises(InputError, match=r"expected images of the PSF \(variable psf_image\)"):
         match_spatial(ifs, photometry(5.0), source_psf="images")
 

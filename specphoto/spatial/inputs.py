@@ -93,10 +93,10 @@ def _psf_images(ifs: xr.Dataset) -> list[tuple[float, PSF]]:
             identify(ifs), expected="images of the PSF (variable psf_image)",
             found="none", remedy="give source_psf as a FWHM in arcsec instead of 'images'",
         )  # fmt: skip
-    scale = pixel_scale(celestial_wcs(ifs))
+    scale, name = pixel_scale(celestial_wcs(ifs)), f"{identify(ifs)}: psf_image"
     psfs = ifs["psf_image"]
     return [
-        (float(wave), PSF.from_image(image, scale))
+        (float(wave), PSF.from_image(image, scale, name=f"{name} at {wave:g} A"))
         for wave, image in zip(psfs["psf_wave"].values, psfs.values, strict=True)
     ]
 
