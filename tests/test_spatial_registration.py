@@ -230,16 +230,21 @@ def test_fit_band__errors_are_those_of_many_draws():
     assert np.median([f.chi2 for f in fits]) == pytest.approx(1.0, abs=0.2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fibres", "fwhm", "disc", "snr", "image_snr"),
-    [(127, 6.4, 4.0, 50, 50), (127, 2.54, 4.0, 50, 50), (127, 6.4, 4.0, 10, 20),
-     (37, 6.4, 3.0, 10, 50)],
+    ("fibres", "fwhm", "disc", "snr", "image_snr", "n_draw"),
+    [
+        (127, 6.4, 4.0, 50, 50, 30),
+        *(
+            pytest.param(*case, 80, marks=pytest.mark.slow)
+            for case in ((127, 6.4, 4.0, 50, 50), (127, 2.54, 4.0, 50, 50), (127, 6.4, 4.0, 10, 20),
+                         (37, 6.4, 3.0, 10, 50))
+        ),
+    ],
 )  # fmt: skip
-def test_fit_band__pulls(fibres, fwhm, disc, snr, image_snr):
+def test_fit_band__pulls(fibres, fwhm, disc, snr, image_snr, n_draw):
     case = scene(galaxy(disc=disc), offset=(0.5, -0.4), fibres=fibres, fwhm=(2.54, fwhm), snr=snr,
                  image_snr=image_snr)  # fmt: skip
-    term, error, _ = pulls(case, 80)
+    term, error, _ = pulls(case, n_draw)
     pull = (term[:, :2] - (0.5, -0.4)) / error[:, :2]
     assert np.all((pull.std(axis=0) > 0.8) & (pull.std(axis=0) < 1.2))
     assert np.abs(term[:, :2].mean(axis=0) - (0.5, -0.4)).max() < 0.02
