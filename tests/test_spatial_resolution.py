@@ -82,6 +82,26 @@ def test_common_resolution__a_broader_cube_takes_the_images_along():
     assert found.kernels[0].shape == found.kernels[1].shape
 
 
+def crossed():
+    """Two elongated PSFs, one along x and one along y: neither reaches the other."""
+    y, x = np.indices((81, 81)) - 40.0
+    along = PSF.from_image(np.exp(-0.5 * ((x / 5.0) ** 2 + (y / 3.0) ** 2)), 0.5)
+    return along, PSF.from_image(along.image.T, 0.5)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_match_spatial__crossed_psfs_of_cube_and_images_are_refused(turned):
+    cubes, target = crossed()[:: -1 if turned else 1]
+    refused = r"cube.fits: PSF match: expected a target PSF no sharper .* missed by \d\d% of"
+    ifs = observation(linear)
+    with pytest.raises(InputError, match=refused):
+        match_spatial(ifs, photometry(5.0), source_psf=cubes, target_psf=target)
+    # a cube that is the broader by area takes images along only if they can follow
+    broad = PSF.from_image(cubes.image, 0.52)
+    with pytest.raises(InputError, match=r"a PSF that a kernel can bring to the one wanted"):
+        match_spatial(ifs, photometry(5.0), source_psf=broad, target_psf=target)
+
+
 def test_common_resolution__without_images_a_cube_is_not_deconvolved():
     with pytest.raises(InputError, match=r"PSF match: expected .* 2.9 arcsec, found 1.3 arcsec"):
         common_resolution([0.0], [PSF("gaussian", 2.9)], PSF("gaussian", 1.3), 0.5, images=False)
