@@ -4,14 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-slow lint bench clean
 
 help:
-	@echo "make demo   simulate a galaxy and run the whole job on it (products and figures in ./demo)"
-	@echo "make test   run the test suite"
-	@echo "make lint   check style and types"
-	@echo "make bench  run the benchmarks at full size (a quiet machine, some minutes)"
-	@echo "make clean  remove the environment, the demo and caches"
+	@echo "make demo       simulate a galaxy and run the whole job on it (products and figures in ./demo)"
+	@echo "make test       run the test suite"
+	@echo "make test-slow  run the tests that the suite leaves out (some four minutes)"
+	@echo "make lint       check style and types"
+	@echo "make bench      run the benchmarks at full size (a quiet machine, some minutes)"
+	@echo "make clean      remove the environment, the demo and caches"
 
 # Two stamps, so that the demo installs no test tools; pip does the work again when pyproject changes.
 $(VENV)/made:
@@ -33,6 +34,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -16,7 +16,9 @@ Attributes of a dataset (all JSON: they survive Zarr and FITS)
 ``ebv``             E(B-V) as the source states it; ``ebv_scale`` 'SFD' or 'SF11';
                     ``ebv_corrected`` whether the flux is dereddened already, ``ebv_law`` by what
 ``psf``             ``{"model": "gaussian" | "moffat", "wave": [], "fwhm": [], "beta": None | []}``:
-                    FWHM in arcsec at wavelengths in Angstrom (one entry: the same everywhere)
+                    FWHM in arcsec at wavelengths in Angstrom (one entry: the same everywhere);
+                    or ``{"model": "image", ..., "scale": arcsec, "centre": [y, x]}`` with the
+                    image in the variable ``target_psf``
 ``correlation``     ``{"model": "gaussian", "scale": ..., "cutoff": ...}`` in spaxels, or
                     ``{"model": "none"}``; the variable ``spec_corr``, where there is one, is
                     nearer to the data and goes before it
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from specphoto.spatial.psf import PSF
 
 __all__ = [
     "BLOCK_MULTIPLE",
@@ -120,10 +124,19 @@ VARIABLES: Mapping[str, Variable] = {
             "spec_corr", (("lag", *_MAP), ("corr_wave", "lag", *_MAP)), "f", "",
             "noise correlation of a pixel with the one lag_y, lag_x away",
         ),
+        Variable(
+            "spec_corr_clipped", ((),), "f", "",
+            "negative eigenvalues of the cube's own spec_corr, clipped: the largest over the "
+            "largest positive one",
+        ),
         Variable("foreground", (_MAP,), "b", "", "spaxels of a foreground star or other object"),
         Variable(
             "psf_image", (("psf_wave", "psf_y", "psf_x"),), "f", "",
             "survey's images of a point source, on the cube's pixels",
+        ),
+        Variable(
+            "target_psf", (("target_psf_y", "target_psf_x"),), "f", "",
+            "image of the PSF that all was brought to, where it is no model",
         ),
         Variable("coverage", (_MAP, _CUBE), "f", "", "share of operator weight on good spaxels"),
         Variable("edge_factor", (_MAP,), "f", "", "compensation for light beyond the bundle"),
@@ -219,12 +232,13 @@ class Grid:
     shape
         ``(n_y, n_x)``.
     psf
-        FWHM of the target PSF in arcsec, or a PSF attribute dictionary (see the module).
+        FWHM of the target PSF in arcsec, a :class:`~specphoto.spatial.psf.PSF`, or a PSF attribute
+        dictionary (see the module).
     """
 
     wcs: WCS
     shape: tuple[int, int]
-    psf: float | dict[str, Any]
+    psf: PSF | float | dict[str, Any]
 
 
 def validate(ds: xr.Dataset, *names: str, verb: str) -> None:

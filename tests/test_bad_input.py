@@ -122,6 +122,47 @@ def test_bad_input__a_correlation_that_is_none_leaves_no_product(
     assert [path.name for path in tmp_path.iterdir()] == ["spoilt-cube.fits"]
 
 
+def star(at: tuple[float, float] = (20.0, 20.0)) -> np.ndarray:
+    y, x = np.indices((41, 41))
+    return np.exp(-0.5 * ((y - at[0]) ** 2 + (x - at[1]) ** 2) / 2.5**2)
+
+
+@pytest.mark.parametrize(
+    ("image", "scale", "found"),
+    [
+        (star((20.0, 30.0)), 0.4, "+10.0 (x) and +0.0 (y) pixels off"),
+        (np.where(star() > 0.9, np.nan, star()), 0.4, "pixels that are not finite"),
+        (np.zeros((41, 41)), 0.4, "expected light"),
+        (star(), None, "expected the pixel side of the PSF image"),
+        (star(), -0.4, "expected the pixel side of the PSF image"),
+    ],
+    ids=["off the middle", "not finite", "zero", "no scale", "negative scale"],
+)
+def test_bad_input__an_image_that_is_no_psf(
+    image: np.ndarray, scale: float | None, found: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    galaxy = small_galaxy()
+    picture, psf = tmp_path / "image.fits", tmp_path / "bad-psf.fits"
+    with fits.open(galaxy.photometry.path) as hdus:
+        fits.PrimaryHDU(hdus["STAMP_IMAGE"].data, hdus["STAMP_IMAGE"].header).writeto(picture)
+    hdu = fits.PrimaryHDU(image)
+    if scale is not None:
+        hdu.header["PIXSCALE"] = scale
+    hdu.writeto(psf)
+    described = f"{picture},band=sdss_r,unit=nanomaggy,psf={psf}"
+    command = ["specphoto", "images", described, "--on", galaxy.cube.path, "-o",
+               tmp_path / "made.fits"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "bad-psf.fits, PRIMARY: " in said
+    assert found in said
+    assert {path.name for path in tmp_path.iterdir()} == {"image.fits", "bad-psf.fits"}
+
+
 @pytest.mark.parametrize("psf", ["1.3", "sdss_r"])
 def test_bad_input__two_that_cannot_be_matched(
     tmp_path: Path, psf: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -82,10 +82,15 @@ TWO_COLOURS = ((2.5, (0.0, 0.0), 1.5), (4.0, (1.0, 0.0), -1.0))
 
 def test_match_spatial__uncompensated_disc_is_too_bright_at_the_rim():
     # DESIGN: 13% (9-21%) round the rim of the hexagon at 0.8 of its apothem
-    _, bias = matched(CENTRED, FIBRES_127, compensate=False)
+    out, bias = matched(CENTRED, FIBRES_127, compensate=False)
     rim = bias[0][ring(FIBRES_127, 0.77, 0.83)]
     assert 0.09 < np.median(rim) < 0.21
     assert np.median(rim) == pytest.approx(0.14, abs=0.03)
+    # and flagged: nothing there is trusted, and what is trusted is right
+    region = out["spec_region"].values
+    assert not region[ring(FIBRES_127, 0.77, np.inf)].any()
+    assert region.any()
+    assert np.abs(bias[:, region]).max() < 0.02
     assert np.abs(bias[:, ring(FIBRES_127, 0.0, 0.3)]).max() < 1e-3
 
 
@@ -104,10 +109,13 @@ def test_match_spatial__compensated_disc_is_right_to_2_percent(discs):
     "discs", [CENTRED, A_LITTLE_OFF, TWO_COLOURS], ids=["3in", "off", "colour"]
 )
 def test_match_spatial__small_bundle_is_compensated_or_flagged(discs):
-    _, plain = matched(discs, FIBRES_19, compensate=False)
+    flagged, plain = matched(discs, FIBRES_19, compensate=False)
     out, bias = matched(discs, FIBRES_19)
     everywhere = ring(FIBRES_19, 0.0, 1.0)
-    assert np.abs(plain[:, everywhere]).max() > 0.6
+    # without the images all of it is 5% or more too bright, and none of it is trusted
+    assert plain[:, everywhere].min() > 0.045
+    assert plain[:, everywhere].max() > 0.6
+    assert not flagged["spec_region"].values.any()
     assert np.abs(bias[:, everywhere]).max() < 0.01
     region = out["spec_region"].values
     assert region[everywhere].all()

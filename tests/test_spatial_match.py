@@ -114,8 +114,13 @@ def test_match_spatial__attributes_tell_of_the_result():
     assert (attrs["ebv_scale"], attrs["ebv_law"], attrs["ebv_corrected"]) == ("SF11", "G23", True)
     assert attrs["photo_ebv"] == 0.043
     assert "correlation" not in attrs  # of the cube's spaxels
+    manga = {"model": "gaussian", "scale": 1.92, "cutoff": 6.4}
+    told = match_spatial(ifs, target, correlation=manga).attrs["provenance"][-1]["options"]
+    assert told["correlation_clipped"] == pytest.approx(0.0013, abs=1e-4)
     assert attrs["provenance"][-1]["step"] == "match_spatial"
-    assert attrs["provenance"][-1]["options"]["max_bias"] == 0.03
+    options = attrs["provenance"][-1]["options"]
+    assert options["max_bias"] == 0.03
+    assert options["correlation_clipped"] == 0.0
     wcs = celestial_wcs(xr.Dataset(attrs=attrs))
     np.testing.assert_allclose(wcs.wcs.crpix, WCS_OUT.wcs.crpix)
 

@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from galaxy_files import small_galaxy
 from scipy import ndimage
-from spatial_cases import cube, hexagon, tan_wcs
+from spatial_cases import cube, gaussian_sky, hexagon, images, tan_wcs
 
 from specphoto.cube import Grid
 from specphoto.io import open_ifs
@@ -34,6 +34,7 @@ MANGA = {"model": "gaussian", "scale": SCALE, "cutoff": CUTOFF}
 N_REAL = 2000
 FIBRES = 61
 HOLE = (33, 24, 3.2)  # y, x and radius in spaxels: a dead fibre
+GRID = Grid(tan_wcs((21, 21), 1.5, angle=20.0), (21, 21), 6.4)
 
 
 def lags_of_fibres(weights, shape):
@@ -52,24 +53,24 @@ def lags_of_fibres(weights, shape):
     return np.stack(rho), *np.array(lags).T
 
 
-def fibre_noise(rng):
+def fibre_noise(rng, n_real):
     """Noise of fibres resampled to spaxels: values, observed spaxels, and their correlation."""
     pixels = manga_grid(FIBRES)
     weights, total = shepard(fibre_positions(FIBRES, rng=rng), pixels)
     observed = total.reshape(pixels.shape) > 0
     norm = np.sqrt(np.asarray(weights.multiply(weights).sum(axis=1))).ravel()
     weights = weights.multiply(1.0 / np.where(norm > 0, norm, 1.0)[:, None]).tocsr()
-    fibre = rng.standard_normal((weights.shape[1], N_REAL), dtype=np.float32)
-    noise = (weights @ fibre).T.reshape(N_REAL, *pixels.shape)
+    fibre = rng.standard_normal((weights.shape[1], n_real), dtype=np.float32)
+    noise = (weights @ fibre).T.reshape(n_real, *pixels.shape)
     return noise, observed, lags_of_fibres(weights, pixels.shape)
 
 
-def gaussian_noise(rng):
+def gaussian_noise(rng, n_real):
     """Noise with the Gaussian correlation of MaNGA, over the hexagon of the bundle."""
     shape = manga_grid(FIBRES).shape
     observed = hexagon(tan_wcs(shape, 0.5), shape, 11.5) < 1
     width, margin = SCALE / np.sqrt(2.0), 12
-    white = rng.standard_normal((N_REAL, *(n + 2 * margin for n in shape)), dtype=np.float32)
+    white = rng.standard_normal((n_real, *(n + 2 * margin for n in shape)), dtype=np.float32)
     point = np.zeros((51, 51))
     point[25, 25] = 1.0
     power = (ndimage.gaussian_filter(point, width, truncate=5.0) ** 2).sum()
@@ -77,18 +78,26 @@ def gaussian_noise(rng):
     return smooth[:, margin:-margin, margin:-margin] / np.sqrt(power), observed, None
 
 
-def noisy_cube(kind, rng, *, own=True):
-    """Cube of nothing but noise, brighter to one side, with a hole in it."""
-    noise, observed, lags = {"fibres": fibre_noise, "gaussian": gaussian_noise}[kind](rng)
+def galaxy(wcs, shape, scale, psf, width=14.0):
+    """Round galaxy of a FWHM of 14 arcsec, per pixel of ``scale`` arcsec, through a PSF."""
+    seen = np.hypot(width, psf)
+    return 40.0 * scale**2 * (width / seen) ** 2 * gaussian_sky(wcs, shape, seen)
+
+
+def noisy_cube(kind, rng, n_real=N_REAL, *, psf=None):
+    """Cube of noise, more of it to one side, with a hole; through a PSF (FWHM), of a galaxy."""
+    noise, observed, lags = {"fibres": fibre_noise, "gaussian": gaussian_noise}[kind](rng, n_real)
     shape = observed.shape
     y, x = np.indices(shape)
     sigma = 1.0 + 0.5 * np.sin(x / 9.0) + 0.3 * y / shape[0]
     mask = ~observed | (np.hypot(y - HOLE[0], x - HOLE[1]) < HOLE[2])
+    wcs = tan_wcs(shape, 0.5)
+    source = 0.0 if psf is None else galaxy(wcs, shape, 0.5, psf)
     ds = cube(
-        noise * sigma, tan_wcs(shape, 0.5), variance=sigma**2, mask=mask, chunks=500,
+        source + noise * sigma, wcs, variance=sigma**2, mask=mask, chunks=500,
         correlation=MANGA,
     )  # fmt: skip
-    if lags is None or not own:
+    if lags is None:
         return ds
     rho, lag_y, lag_x = lags
     seen = ds.assign(spec_corr=(("corr_wave", "lag", "y", "x"), da.from_array(rho[None])))
@@ -117,9 +126,8 @@ def rms(values):
 def test_match_spatial__pixels_and_sums_scatter_by_their_errors(kind):
     # from 2.5" to 6.4" and from 0.5" to 1.5", up to the rim of the bundle and round a hole
     ds = noisy_cube(kind, np.random.default_rng(5))
-    grid = Grid(tan_wcs((21, 21), 1.5, angle=20.0), (21, 21), 6.4)
     with dask.config.set(scheduler="synchronous"):
-        out = match_spatial(ds, grid, min_coverage=0.3, source_psf=2.5)
+        out = match_spatial(ds, GRID, min_coverage=0.3, source_psf=2.5)
         names = ["spec_flux", "spec_err", "spec_mask", "spec_corr", "coverage"]
         out = out[names].compute()
         ratio, known = scatter_over_error(out)
@@ -131,14 +139,46 @@ def test_match_spatial__pixels_and_sums_scatter_by_their_errors(kind):
         near_hole = near(out, ds, HOLE, 4.0)[known]
         assert near_hole.sum() > 10
         assert rms(ratio[near_hole]) == pytest.approx(1.0, abs=0.05)
-        for side, shifts in ((3, [0]), (7, [0, 2, 4])):
-            labels = [np.roll(squares((21, 21), side), s, axis=(0, 1)) for s in shifts]
-            sums = [sum_spectra(out, each, min_good=1.0).compute() for each in labels]
-            ratio = np.concatenate([scatter_over_error(s)[0] for s in sums])
+        for side in (3, 7):
+            ratio = scatter_of_sums(out, side)
+            assert ratio.size > (100 if side == 3 else 15)
             assert rms(ratio) == pytest.approx(1.0, abs=0.05)
             # as independent pixels they would not
-            alone = sum_spectra(out, labels[0], min_good=1.0, correlation={"model": "none"})
+            alone = sum_spectra(
+                out, squares((21, 21), side), min_good=1.0, correlation={"model": "none"}
+            )
             assert rms(scatter_over_error(alone)[0]) > (2.5 if side == 3 else 4.0)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "fibres"])
+def test_match_spatial__compensated_pixels_and_sums_scatter_by_their_errors(kind):
+    # with images the light beyond the rim and in the hole is made up for, and so is the error
+    ds = noisy_cube(kind, np.random.default_rng(8), 400, psf=2.5)
+    flux = np.stack([galaxy(GRID.wcs, GRID.shape, 1.5, GRID.psf)] * 3)
+    with dask.config.set(scheduler="synchronous"):
+        out = match_spatial(ds, images(flux, GRID.wcs, fwhm=GRID.psf), source_psf=2.5)
+        names = ["spec_flux", "spec_err", "spec_mask", "spec_corr", "spec_region", "edge_factor"]
+        out = out[names].compute()
+        ratio, known = scatter_over_error(out)
+        trusted = out["spec_region"].values[known]
+        rim = trusted & (np.abs(out["edge_factor"].values[known] - 1.0) > 0.1)
+        assert trusted.sum() > 150
+        assert rms(ratio[trusted]) == pytest.approx(1.0, abs=0.03)
+        assert rim.sum() > 30
+        assert rms(ratio[rim]) == pytest.approx(1.0, abs=0.03)
+        out["spec_mask"] = out["spec_mask"] | ~out["spec_region"]
+        for side in (3, 7):
+            ratio = scatter_of_sums(out, side)
+            assert ratio.size > (100 if side == 3 else 15)
+            assert rms(ratio) == pytest.approx(1.0, abs=0.05)
+
+
+def scatter_of_sums(out, side):
+    """Scatter over error of sums over squares, laid in many ways over the grid."""
+    steps = range(0, side, side // 3)
+    labels = [np.roll(squares((21, 21), side), (y, x), axis=(0, 1)) for y in steps for x in steps]
+    sums = [sum_spectra(out, each, min_good=1.0).compute() for each in labels]
+    return np.concatenate([scatter_over_error(s)[0] for s in sums])
 
 
 def near(out, ds, place, distance):

@@ -25,6 +25,7 @@ from specphoto.spatial.covariance import variance_ratio
 from specphoto.spatial.geometry import PixelFrame, corners_on, geometry_of
 from specphoto.spatial.inputs import frame_of, noise_of, resolution_of, sky_per_pixel
 from specphoto.spatial.kernel import matching_kernel
+from specphoto.spatial.match import match_spatial
 from specphoto.spatial.operator import build_operator
 from specphoto.spatial.psf import FWHM_PER_SIGMA, PSF
 from specphoto.spatial.register import find_shift, register
@@ -229,16 +230,21 @@ def test_fit_band__errors_are_those_of_many_draws():
     assert np.median([f.chi2 for f in fits]) == pytest.approx(1.0, abs=0.2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fibres", "fwhm", "disc", "snr", "image_snr"),
-    [(127, 6.4, 4.0, 50, 50), (127, 2.54, 4.0, 50, 50), (127, 6.4, 4.0, 10, 20),
-     (37, 6.4, 3.0, 10, 50)],
+    ("fibres", "fwhm", "disc", "snr", "image_snr", "n_draw"),
+    [
+        (127, 6.4, 4.0, 50, 50, 30),
+        *(
+            pytest.param(*case, 80, marks=pytest.mark.slow)
+            for case in ((127, 6.4, 4.0, 50, 50), (127, 2.54, 4.0, 50, 50), (127, 6.4, 4.0, 10, 20),
+                         (37, 6.4, 3.0, 10, 50))
+        ),
+    ],
 )  # fmt: skip
-def test_fit_band__pulls(fibres, fwhm, disc, snr, image_snr):
+def test_fit_band__pulls(fibres, fwhm, disc, snr, image_snr, n_draw):
     case = scene(galaxy(disc=disc), offset=(0.5, -0.4), fibres=fibres, fwhm=(2.54, fwhm), snr=snr,
                  image_snr=image_snr)  # fmt: skip
-    term, error, _ = pulls(case, 80)
+    term, error, _ = pulls(case, n_draw)
     pull = (term[:, :2] - (0.5, -0.4)) / error[:, :2]
     assert np.all((pull.std(axis=0) > 0.8) & (pull.std(axis=0) < 1.2))
     assert np.abs(term[:, :2].mean(axis=0) - (0.5, -0.4)).max() < 0.02
@@ -427,6 +433,20 @@ def test_register__whatever_the_chunks(chunks):
     expected = computed(register(*observed(), bands=["sdss_r"]))["register_shift"]
     got = computed(register(*observed(chunks=chunks), bands=["sdss_r"]))["register_shift"]
     np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_register__of_data_in_memory():
+    ifs, photometry = observed()
+    expected = computed(register(ifs, photometry, bands=["sdss_r"]))
+    in_memory = ifs.compute(), photometry.compute()
+    got = computed(register(*in_memory, bands=["sdss_r"]))
+    np.testing.assert_allclose(got["register_shift"], expected["register_shift"], atol=1e-4)
+    assert int(got["register_status"]) == OK
+    # the match applies it; one variable may be in memory and another not
+    for loaded in (in_memory, (ifs.assign(spec_flux=ifs["spec_flux"].compute()), photometry)):
+        out = computed(match_spatial(*loaded, register=True)[["register_shift", "spec_flux"]])
+        np.testing.assert_allclose(out["register_shift"], OFFSET, atol=0.05)
+        assert np.isfinite(out["spec_flux"]).any()
 
 
 def test_find_shift__is_what_the_corners_need():

@@ -13,9 +13,10 @@ from specphoto.errors import InputError
 from specphoto.photometry.extinction import transmission
 from specphoto.spatial import compat as kernels
 from specphoto.spatial.geometry import PixelFrame, corners_on
+from specphoto.spatial.inputs import stated_psf
 from specphoto.spatial.kernel import matching_kernel
 from specphoto.spatial.overlap import overlap_matrix
-from specphoto.spatial.psf import PSF
+from specphoto.spatial.psf import known_psf
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,7 +144,7 @@ def _kernel_of_psfs(ifs: xr.Dataset, target: xr.Dataset) -> NDArray[np.float64]:
                 remedy="give the kernel image, or the PSF's FWHM when the file is opened",
             )  # fmt: skip
     middle = float(ifs["wave"].values.mean())
-    source, wanted = (PSF.from_attrs(ds.attrs["psf"], middle) for ds in (ifs, target))
+    source, wanted = (known_psf(None, stated_psf(d), middle, identify(d)) for d in (ifs, target))
     return matching_kernel(source, wanted, KERNEL_SCALE)
 
 

@@ -102,7 +102,7 @@ def _open_zarr(folder: Path, chunks: Chunks) -> xr.Dataset:
     for name in ds.coords:
         if ds[name].dtype.kind in "UT":
             ds = ds.assign_coords({name: ds[name].astype(object)})
-    return with_factor(ds.drop_encoding())
+    return with_factor(_psf_in_memory(ds.drop_encoding()))
 
 
 def _check_schema(path: str, version: Any) -> None:
@@ -127,7 +127,12 @@ def _open_fits(file: FitsFile, chunks: Chunks) -> xr.Dataset:
             found=f"something else ({error})", remedy="write the product again",
         ) from error  # fmt: skip
     coords = [name for name, entry in described.items() if entry["coordinate"]]
-    return xr.Dataset(variables, attrs=document["attrs"]).set_coords(coords)
+    return _psf_in_memory(xr.Dataset(variables, attrs=document["attrs"]).set_coords(coords))
+
+
+def _psf_in_memory(ds: xr.Dataset) -> xr.Dataset:
+    """Read the image of the PSF: it is small, and needed when graphs are made."""
+    return ds.assign(target_psf=ds["target_psf"].load()) if "target_psf" in ds else ds
 
 
 def _variable(file: FitsFile, entry: Mapping[str, Any], chunks: Chunks) -> xr.Variable:

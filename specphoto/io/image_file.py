@@ -323,7 +323,7 @@ def _psf_image(path: str | os.PathLike[str]) -> PSF:
             where, expected="the pixel side of the PSF image (card PIXSCALE, arcsec, or a WCS)",
             found=repr(scale), remedy="write the card, or give PSF.from_image(image, scale)",
         )  # fmt: skip
-    return PSF.from_image(file.values(hdu.name), float(scale))
+    return PSF.from_image(file.values(hdu.name), float(scale), name=where)
 
 
 def _said(given: Any) -> str | None:

@@ -22,9 +22,11 @@ from specphoto.cube import (
 from specphoto.errors import InputError
 from specphoto.io.image_file import Image, read_image
 from specphoto.photometry import images as kernels
-from specphoto.photometry.tiles import image_plane, kernel_for, source_psf
+from specphoto.photometry.tiles import image_kernel, image_plane, kernel_for, source_psf
 from specphoto.spatial.covariance import stencil_of
 from specphoto.spatial.geometry import PixelFrame
+from specphoto.spatial.inputs import carry_psf, stated_psf
+from specphoto.spatial.kernel import kernel_report
 from specphoto.spatial.psf import PSF, broadest, known_psf, psf_attrs, psf_nodes
 
 if TYPE_CHECKING:
@@ -104,12 +106,13 @@ def to_psf(
         str(band): _correlated(psf_in, psf_out, pixel, before.get(str(band), own))
         for band in photometry["band"].values
     }
-    attrs = {"psf": psf_attrs(psf_out), "psf_band": None, "photo_correlation": grown}
+    attrs = {"psf_band": None, "photo_correlation": grown}
     options = {
         "source": psf_attrs(psf_in), "target": psf_attrs(psf_out),
         "correlation": dict(correlation) if correlation else None, "min_coverage": min_coverage,
+        "kernel": kernel_report(psf_in, psf_out, kernel, pixel).numbers,
     }  # fmt: skip
-    return add_provenance(annotate(out, **attrs), "to_psf", options=options)
+    return add_provenance(annotate(carry_psf(out, psf_out), **attrs), "to_psf", options=options)
 
 
 def _correlated(source: PSF, target: PSF, pixel: float, before: float = 0.0) -> float:
@@ -221,10 +224,13 @@ def photometry_from_images(
     pixels = pixel_scale(frame.wcs) if isinstance(grid, xr.Dataset) else None
     sources = [source_psf(image, pixels) for image in found]
     wanted = _wanted_psf(psf, grid, sources)
+    matched = [
+        image_kernel(image, source, wanted) for image, source in zip(found, sources, strict=True)
+    ]
     planes = da.stack(
         [
-            image_plane(image, source, wanted, frame, min_coverage=min_coverage)
-            for image, source in zip(found, sources, strict=True)
+            image_plane(image, kernel, frame, min_coverage=min_coverage)
+            for image, (kernel, _) in zip(found, matched, strict=True)
         ],
         axis=1,
     )
@@ -232,9 +238,10 @@ def photometry_from_images(
     facts = grid.attrs if isinstance(grid, xr.Dataset) else {}
     pixel = pixel_scale(frame.wcs)
     ds = annotate(
-        ds, kind="photometry", survey="images", name=name or facts.get("name") or found[0].name,
+        carry_psf(ds, wanted), kind="photometry", survey="images",
+        name=name or facts.get("name") or found[0].name,
         **_place(facts, frame.wcs), redshift=None, ebv=None, ebv_scale=None, ebv_corrected=False,
-        ebv_law=None, psf=psf_attrs(wanted), psf_band=None, fsamp=None,
+        ebv_law=None, psf_band=None, fsamp=None,
         band_scale={image.curve.name: 1.0 for image in found},
         photo_correlation={
             image.curve.name: _correlated(own, wanted, pixel)
@@ -242,8 +249,10 @@ def photometry_from_images(
         },
     )  # fmt: skip
     validate(ds, "photo_flux", "photo_err", "photo_region", verb="photometry_from_images")
-    for image in found:
-        options = {"psf": psf_attrs(wanted), "min_coverage": min_coverage}
+    for image, (_, report) in zip(found, matched, strict=True):
+        options = {
+            "psf": psf_attrs(wanted), "min_coverage": min_coverage, "kernel": report.numbers,
+        }  # fmt: skip
         ds = add_provenance(ds, "photometry_from_images", **image.about, options=options)
     return ds
 
@@ -285,7 +294,7 @@ def _wanted_psf(
             f"{identify(grid)}: PSF", expected="a PSF to bring the images to", found="none",
             remedy="give psf (FWHM in arcsec), or open the cube with psf_fwhm",
         )  # fmt: skip
-    own = psf_nodes(None, grid.attrs["psf"], identify(grid))[1]
+    own = psf_nodes(None, stated_psf(grid), identify(grid))[1]
     return broadest([*own, *(effective for _, effective in sources)])
 
 

@@ -18,7 +18,7 @@ from specphoto.io.fitsfile import FitsArray
 from specphoto.photometry import calibrate
 from specphoto.photometry import images as kernels
 from specphoto.spatial.geometry import corners_on
-from specphoto.spatial.kernel import SAME_FWHM, matching_kernel
+from specphoto.spatial.kernel import SAME_FWHM, kernel_report, matching_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from specphoto.io.image_file import CalibratedImage
     from specphoto.spatial.geometry import PixelFrame
+    from specphoto.spatial.kernel import KernelReport
     from specphoto.spatial.psf import PSF
 
-__all__ = ["image_plane", "kernel_for", "source_psf"]
+__all__ = ["image_kernel", "image_plane", "kernel_for", "source_psf"]
 
 # A task's cut of an image has about this side, besides the reach of the kernel.
 _CUT = 1024
@@ -83,10 +84,35 @@ def _blurred(psf: PSF, sigma: float) -> PSF:
     return replace(psf, fwhm=fwhm, image=gaussian_filter(psf.image, sigma / psf.scale))
 
 
+def image_kernel(
+    image: CalibratedImage, source: tuple[PSF, PSF], wanted: PSF
+) -> tuple[NDArray[np.float64], KernelReport]:
+    """Kernel of an image to the PSF wanted, and how well it does.
+
+    Parameters
+    ----------
+    image
+        The image.
+    source
+        From :func:`source_psf`.
+    wanted
+        PSF of the result.
+
+    Raises
+    ------
+    InputError
+        If the image is broader than wanted.
+    """
+    # where the pixels alone make it broader than wanted, they do, and no kernel besides
+    fits = source[1].fwhm <= wanted.fwhm * (1.0 + SAME_FWHM)
+    own, scale = source[1] if fits else source[0], pixel_scale(image.frame.wcs)
+    kernel = kernel_for(own, wanted, scale, name=image.name)
+    return kernel, kernel_report(own, wanted, kernel, scale)
+
+
 def image_plane(
     image: CalibratedImage,
-    source: tuple[PSF, PSF],
-    wanted: PSF,
+    kernel: NDArray[np.float64],
     frame: PixelFrame,
     *,
     min_coverage: float,
@@ -97,10 +123,8 @@ def image_plane(
     ----------
     image
         The image.
-    source
-        From :func:`source_psf`.
-    wanted
-        PSF of the result.
+    kernel
+        From :func:`image_kernel`.
     frame
         The grid.
     min_coverage
@@ -109,13 +133,8 @@ def image_plane(
     Raises
     ------
     InputError
-        If the two do not overlap on the sky, or the image is broader than wanted.
+        If the two do not overlap on the sky.
     """
-    # where the pixels alone make it broader than wanted, they do, and no kernel besides
-    fits = source[1].fwhm <= wanted.fwhm * (1.0 + SAME_FWHM)
-    kernel = kernel_for(
-        source[1] if fits else source[0], wanted, pixel_scale(image.frame.wcs), name=image.name
-    )
     corner_x, corner_y = corners_on(frame, image.frame)
     reach = kernel.shape[0] // 2, kernel.shape[1] // 2
     if kernels.near_box(corner_x, corner_y, image.frame.shape, (0, 0)) is None:

@@ -107,6 +107,15 @@ class MatchGraph:
         shape = (lag_y.size, *self.shape)
         return here, da.from_delayed(layer, shape, dtype=np.float32)
 
+    def clipped(self) -> da.Array:
+        """Largest share at which the cube's own correlation was clipped, over the nodes."""
+        _, _, node_wave = _node_channels(self.ifs["wave"].values)
+        noise = [noise_at(self.ifs, self.correlation, float(here)) for here in node_wave]
+        share: da.Array = da.from_delayed(
+            delayed(_largest_clip, pure=True)(noise), (), dtype=np.float64
+        )
+        return share
+
 
 def noise_at(ifs: xr.Dataset, stencil: NDArray[np.float64] | None, wave: float) -> Any:
     """Correlation of a cube's noise at a wavelength: the stencil, or a task that gives its lags."""
@@ -244,6 +253,10 @@ def _lags_at(
 ) -> LagCorrelation:
     mean = np.tensordot(share, rho, axes=1) if rho.ndim == 4 else rho
     return checked_lags(mean, lag_y, lag_x, name=name)
+
+
+def _largest_clip(noise: list[LagCorrelation]) -> NDArray[np.float64]:
+    return np.asarray(max(lags.clipped for lags in noise))
 
 
 def _match_node(

@@ -13,14 +13,22 @@ from specphoto.cube import Grid, celestial_wcs, identify, pixel_scale
 from specphoto.errors import InputError
 from specphoto.spatial.correlation import stencil_of
 from specphoto.spatial.geometry import PixelFrame
-from specphoto.spatial.psf import PSF, known_psf, psf_nodes
+from specphoto.spatial.psf import PSF, known_psf, psf_attrs, psf_nodes
 from specphoto.spatial.resolution import Resolution, common_resolution
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["frame_of", "noise_of", "resolution_of", "sky_per_pixel", "wanted_psf"]
+__all__ = [
+    "carry_psf",
+    "frame_of",
+    "noise_of",
+    "resolution_of",
+    "sky_per_pixel",
+    "stated_psf",
+    "wanted_psf",
+]
 
 
 def frame_of(ds: xr.Dataset | Grid) -> PixelFrame:
@@ -40,10 +48,26 @@ def sky_per_pixel(frame: PixelFrame) -> NDArray[np.float64]:
     return np.array([[float(o[k].arcsec) for o in offsets] for k in (0, 1)])
 
 
+def stated_psf(ds: xr.Dataset) -> PSF | dict[str, Any] | None:
+    """What a dataset says of its PSF: a model as its attribute has it, or its image."""
+    stated: dict[str, Any] | None = ds.attrs.get("psf")
+    if stated is None or stated.get("model") != "image" or "target_psf" not in ds:
+        return stated
+    return PSF.from_attrs(stated, 0.0, ds["target_psf"].values)
+
+
+def carry_psf(ds: xr.Dataset, psf: PSF) -> xr.Dataset:
+    """Say of a dataset that it is at a PSF: the attribute, and the image where it is one."""
+    out = ds.drop_vars("target_psf", errors="ignore").assign_attrs(psf=psf_attrs(psf))
+    if psf.image is not None:
+        out["target_psf"] = (("target_psf_y", "target_psf_x"), psf.image)
+    return out
+
+
 def wanted_psf(ifs: xr.Dataset, target: xr.Dataset | Grid, target_psf: Any) -> PSF:
     """PSF of the images, or of the grid, in the middle of the cube's range."""
     name = "grid" if isinstance(target, Grid) else identify(target)
-    stated = target.psf if isinstance(target, Grid) else target.attrs.get("psf")
+    stated = target.psf if isinstance(target, Grid) else stated_psf(target)
     given = PSF.named(target_psf) if isinstance(target_psf, str) else target_psf
     return known_psf(given, stated, float(np.median(ifs["wave"].values)), name)
 
@@ -69,10 +93,10 @@ def _psf_images(ifs: xr.Dataset) -> list[tuple[float, PSF]]:
             identify(ifs), expected="images of the PSF (variable psf_image)",
             found="none", remedy="give source_psf as a FWHM in arcsec instead of 'images'",
         )  # fmt: skip
-    scale = pixel_scale(celestial_wcs(ifs))
+    scale, name = pixel_scale(celestial_wcs(ifs)), f"{identify(ifs)}: psf_image"
     psfs = ifs["psf_image"]
     return [
-        (float(wave), PSF.from_image(image, scale))
+        (float(wave), PSF.from_image(image, scale, name=f"{name} at {wave:g} A"))
         for wave, image in zip(psfs["psf_wave"].values, psfs.values, strict=True)
     ]
 

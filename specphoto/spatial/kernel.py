@@ -114,6 +114,15 @@ class KernelReport:
         return gain and self.worst_residual <= MAX_RESIDUAL
 
     @property
+    def numbers(self) -> dict[str, float]:
+        """What is kept of it with the data, to three digits."""
+        names = (
+            "worst_residual", "residual_power", "encircled_residual", "negative_share",
+            "largest_gain",
+        )  # fmt: skip
+        return {name: float(f"{getattr(self, name):.3g}") for name in names}
+
+    @property
     def verdict(self) -> str:
         """One line: whether the kernel does, and the numbers."""
         return (
@@ -333,7 +342,7 @@ def _trimmed(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _negative_share(kernel: NDArray[np.float64]) -> float:
-    return float(-kernel[kernel < 0].sum() / np.abs(kernel).sum())
+    return float(np.clip(-kernel, 0.0, None).sum() / np.abs(kernel).sum())
 
 
 def _centred_otf(image: NDArray[np.float64], side: int) -> NDArray[np.complex128]:

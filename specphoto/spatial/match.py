@@ -27,7 +27,7 @@ from specphoto.spatial.correlation import clipped_share, stencil_of
 from specphoto.spatial.covariance import local_affine, output_lags
 from specphoto.spatial.geometry import geometry_of
 from specphoto.spatial.graph import framed, match_graph
-from specphoto.spatial.inputs import frame_of, noise_of, resolution_of, wanted_psf
+from specphoto.spatial.inputs import carry_psf, frame_of, noise_of, resolution_of, wanted_psf
 from specphoto.spatial.psf import psf_attrs
 from specphoto.spatial.register import find_shift
 from specphoto.spatial.resolution import Resolution
@@ -120,8 +120,9 @@ def match_spatial(
         ``spec_flux``, ``spec_err``, ``spec_mask`` (wave, y, x) on the target's grid, ``spec_lsf``,
         ``coverage``, ``edge_factor``, ``edge_bias``, ``spec_region`` (y, x), ``spec_corr`` (lag,
         y, x), the correlation between the errors of neighbouring pixels
-        (:func:`specphoto.sum_spectra` uses it), and the target's images, all corrected for one
-        Galactic extinction.
+        (:func:`specphoto.sum_spectra` uses it), ``spec_corr_clipped`` where the cube has tables of
+        its own, which are clipped if they are nearly a correlation, and the target's images, all
+        corrected for one Galactic extinction.
 
     Raises
     ------
@@ -163,16 +164,18 @@ def match_spatial(
         out["coverage"] = (("wave", "y", "x"), da.nan_to_num(layer))
     out = out.merge(found)
     out = _with_correlation(out, graph, geometry, resolution, stencil, output)
+    out = carry_psf(out, resolution.psf)
     options = {
         "source_psf": [psf_attrs(psf) for psf in resolution.source],
         "psf_wave": [float(wave) for wave in resolution.wave],
+        "kernels": [report.numbers for report in resolution.reports(pixel_scale(source.wcs))],
         "correlation": _correlation_name(ifs, correlation),
         "correlation_clipped": None if stencil is None else clipped_share(stencil),
         "register": register, "ebv": ebv, "law": LAW, "compensate": compensated,
         "max_bias": max_bias, "min_coverage": min_coverage,
         "images_brought_to_psf": resolution.images_lag,
     }  # fmt: skip
-    attrs = _attrs(ifs, images, target, resolution, output, ebv)
+    attrs = _attrs(ifs, images, target, output, ebv)
     return add_provenance(annotate(out, **attrs), "match_spatial", options=options)
 
 
@@ -226,7 +229,12 @@ def _with_correlation(
     out: xr.Dataset, graph: MatchGraph, geometry: Geometry, resolution: Resolution,
     stencil: NDArray[np.float64] | None, output: PixelFrame,
 ) -> xr.Dataset:  # fmt: skip
-    """Add the correlation between output pixels, where its lags are few enough to keep."""
+    """Add the correlation between output pixels, where its lags are few enough to keep.
+
+    And how much of the input's was clipped, which only tasks can know of tables.
+    """
+    if stencil is None:
+        out["spec_corr_clipped"] = ((), graph.clipped())
     near = stencil_of(graph.ifs.attrs.get("correlation", {})) if stencil is None else stencil
     lag_y, lag_x = output_lags(resolution.kernels, near, local_affine(*geometry.corners))
     if lag_y.size == 0:
@@ -314,12 +322,13 @@ def _region(ds: xr.Dataset, *, max_bias: float | None, min_coverage: float) -> x
 
 def _attrs(
     ifs: xr.Dataset, images: xr.Dataset | None, target: xr.Dataset | Grid,
-    resolution: Resolution, output: PixelFrame, ebv: float | None,
+    output: PixelFrame, ebv: float | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Attributes of the matched dataset; where both have one, the images' tells of the grid."""
     known = {name: value for name, value in ifs.attrs.items() if value is not None}
     merged = {**(images.attrs if images is not None else {}), **known}
-    merged["psf"] = psf_attrs(resolution.psf)
+    # what it is now is known already
+    merged.pop("psf", None)
     if not isinstance(target, Grid):
         merged["photo_ebv"] = target.attrs.get("ebv")
     # it is told of the cube's spaxels, which are gone

@@ -65,8 +65,18 @@ class PSF:
     centre: tuple[float, float] | None = None
 
     @classmethod
-    def from_attrs(cls, attrs: Mapping[str, Any], wave: float) -> PSF:
-        """PSF at a wavelength in Angstrom from the ``psf`` attribute of a dataset."""
+    def from_attrs(
+        cls, attrs: Mapping[str, Any], wave: float, image: NDArray[np.float64] | None = None
+    ) -> PSF:
+        """PSF at a wavelength in Angstrom from the ``psf`` attribute of a dataset.
+
+        Raises
+        ------
+        InputError
+            If it is that of an image (the variable ``target_psf``) and there is none.
+        """
+        if attrs["model"] == "image":
+            return cls._of_image(attrs, image)
         nodes = np.asarray(attrs.get("wave") or [wave], dtype=float)
         fwhm = float(np.interp(wave, nodes, np.asarray(attrs["fwhm"], dtype=float)))
         beta = attrs.get("beta")
@@ -74,6 +84,18 @@ class PSF:
             values = np.broadcast_to(np.asarray(beta, dtype=float), nodes.shape)
             return cls("moffat", fwhm, float(np.interp(wave, nodes, values)))
         return cls("gaussian", fwhm)
+
+    @classmethod
+    def _of_image(cls, attrs: Mapping[str, Any], image: NDArray[np.float64] | None) -> PSF:
+        if image is None:
+            raise InputError(
+                "PSF", expected="the image that the attribute 'psf' speaks of",
+                found="no variable target_psf",
+                remedy="keep that variable with the dataset, or give the PSF (PSF.from_image)",
+            )  # fmt: skip
+        y, x = attrs["centre"]
+        values = np.asarray(image, dtype=float)
+        return cls("image", float(attrs["fwhm"][0]), None, values, float(attrs["scale"]), (y, x))
 
     @classmethod
     def from_image(
@@ -159,8 +181,7 @@ class PSF:
         because widths are measured on stars. It is not integrated over pixels again.
         """
         if self.image is not None and self.scale is not None:
-            middle = self.centre or ((self.image.shape[0] - 1) / 2, (self.image.shape[1] - 1) / 2)
-            image = resample(self.image, middle, self.scale / scale, size)
+            image = resample(self.image, self._middle(self.image), self.scale / scale, size)
             return np.asarray(image / image.sum())
         if self.model == "moffat" and self.beta is not None:
             return moffat_image(self.fwhm / scale, self.beta, size)
@@ -168,6 +189,17 @@ class PSF:
         profile = np.exp(-0.5 * (axis * FWHM_PER_SIGMA * scale / self.fwhm) ** 2)
         image = np.outer(profile, profile)
         return np.asarray(image / image.sum())
+
+    def _middle(self, image: NDArray[np.float64]) -> tuple[float, float]:
+        return self.centre or ((image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2)
+
+    def attrs(self) -> dict[str, Any]:
+        """``psf`` attribute of a dataset; the pixels of an image go into a variable."""
+        beta = None if self.beta is None else [self.beta]
+        about = {"model": self.model, "wave": [], "fwhm": [self.fwhm], "beta": beta}
+        if self.image is None:
+            return about
+        return {**about, "scale": self.scale, "centre": list(self._middle(self.image))}
 
 
 @cache
@@ -310,14 +342,10 @@ def known_psf(option: PSF | float | None, stated: Any, wave: float, name: str) -
 
 
 def psf_attrs(psf: Any) -> dict[str, Any] | None:
-    """``psf`` attribute of a PSF, a FWHM or an attribute; an image is told of by its FWHM."""
+    """``psf`` attribute of a PSF, a FWHM or an attribute (:meth:`PSF.attrs`)."""
     if psf is None or isinstance(psf, dict):
         return psf
-    if not isinstance(psf, PSF):
-        psf = PSF("gaussian", float(psf))
-    model = "moffat" if psf.model == "moffat" else "gaussian"
-    beta = None if psf.beta is None else [psf.beta]
-    return {"model": model, "wave": [], "fwhm": [psf.fwhm], "beta": beta}
+    return (psf if isinstance(psf, PSF) else PSF("gaussian", float(psf))).attrs()
 
 
 def moffat_image(fwhm: float, beta: float, size: int) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import is_dask_collection
 from dask.blockwise import Blockwise
 from dask.delayed import delayed
 from dask.graph_manipulation import clone
@@ -258,15 +259,17 @@ def _band_sums(ifs: xr.Dataset, bands: Sequence[str], ebv: float | None) -> da.A
     return total
 
 
-def _read_again(array: da.Array) -> da.Array:
+def _read_again(array: Any) -> Any:
     """Return the same array by other tasks, if its graph is one that Dask clones whole.
 
-    A graph with slices or new chunks in it is shared: Dask's clone would lose its inputs.
+    A graph with slices or new chunks in it is shared: Dask's clone would lose its inputs. So is
+    what is in memory already.
     """
+    if not is_dask_collection(array):
+        return array
     layers: dict[str, Any] = getattr(array.__dask_graph__(), "layers", {"": None})
     if all(isinstance(layer, Blockwise) for layer in layers.values()):
-        again: da.Array = clone(array, seed="register")
-        return again
+        return clone(array, seed="register")
     return array
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from specphoto.errors import InputError
-from specphoto.spatial.kernel import matching_kernel
+from specphoto.spatial.kernel import kernel_report, matching_kernel
 from specphoto.spatial.psf import broadest
 from specphoto.spatial.varying import same_shape
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from specphoto.spatial.kernel import KernelReport
     from specphoto.spatial.psf import PSF
 
 __all__ = ["Resolution", "common_resolution"]
@@ -38,6 +39,11 @@ class Resolution(NamedTuple):
     wave: NDArray[np.float64]
     kernels: list[NDArray[np.float64]]
     images_lag: bool
+
+    def reports(self, scale: float) -> list[KernelReport]:
+        """How well each kernel brings the cube to ``psf``, on pixels of ``scale`` arcsec."""
+        pairs = zip(self.source, self.kernels, strict=False)
+        return [kernel_report(source, self.psf, kernel, scale) for source, kernel in pairs]
 
 
 def common_resolution(
