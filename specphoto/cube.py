@@ -164,6 +164,19 @@ VARIABLES: Mapping[str, Variable] = {
             "corr_photo_cov", (("order", "band", *_MAP),), "f", FLUX_UNIT,
             "covariance of corr_coef with the errors of photo_flux",
         ),
+        Variable(
+            "additive_slope", (("band",),), "f", "",
+            "synthetic over image flux of the galaxy less 1, before the factor",
+        ),
+        Variable("additive_slope_err", (("band",),), "f", "", "1-sigma error of additive_slope"),
+        Variable(
+            "additive_pedestal", (("band",),), "f", FLUX_UNIT,
+            "synthetic flux where the image has none, before the factor",
+        ),
+        Variable(
+            "additive_pedestal_err", (("band",),), "f", FLUX_UNIT,
+            "1-sigma error of additive_pedestal",
+        ),
         Variable("corr_factor", (_CUBE,), "f", "", "spectrophotometric correction factor"),
         Variable("corr_factor_err", (_CUBE,), "f", "", "1-sigma error, correlated in wavelength"),
         Variable("mod_flux", (_CUBE,), "f", FLUX_UNIT, "reference model at the IFS resolution"),

@@ -222,6 +222,43 @@ def test_match_spectral__coherent_needs_beams_enough(cube, result):
     np.testing.assert_allclose(out.closure_after, result.closure_after, atol=1e-5)
 
 
+def with_pedestal(cube, pedestal):
+    """Pixels of different brightness, and the same sky left in all spectra."""
+    light = np.exp(np.random.default_rng(2).normal(-1.0, 1.0, cube.photo_region.shape))
+    out = cube.copy()
+    for name in ("photo_flux", "photo_err", "spec_flux", "spec_err"):
+        out[name] = (cube[name] * light.astype("f4")).transpose(*cube[name].dims)
+    out["spec_flux"] = out["spec_flux"] + np.float32(pedestal)
+    return out
+
+
+def test_match_spectral__additive_residuals_tell_calibration_from_sky():
+    cube = with_pedestal(dataset((9, 9), sn=50.0, factor=np.full(WAVE.size, 1.1)), 0.05)
+    out = match(cube)
+    with raise_if_computes():
+        match(cube, subtract_pedestal=True)
+    gri = [BANDS.index(b) for b in COVERED]
+    slope, pedestal, slope_err, pedestal_err = (
+        out[f"additive_{name}"].values
+        for name in ("slope", "pedestal", "slope_err", "pedestal_err")
+    )
+    assert (np.abs(pedestal - 0.05) < 4 * pedestal_err)[gri].all()
+    assert (np.abs(slope - (1 / 1.1 - 1)) < 4 * slope_err)[gri].all()
+    assert (pedestal_err[gri] < 0.01).all()
+    assert np.isnan(np.delete(pedestal, [*gri, BANDS.index("sdss_z")])).all()
+
+
+def test_match_spectral__the_pedestal_is_subtracted_if_asked():
+    clean = dataset((9, 9), sn=50.0, factor=np.full(WAVE.size, 1.1))
+    cube = with_pedestal(clean, 0.05)
+    kept, without = match(cube), match(cube, subtract_pedestal=True)
+    known = np.isfinite(kept.corr_coef.values[0]) & np.isfinite(without.corr_coef.values[0])
+    wrong = [np.abs(r.corr_factor.values[:, known] / 1.1 - 1.0).mean() for r in (kept, without)]
+    assert wrong[1] < 0.5 * wrong[0]
+    taken = (cube.spec_flux - without.spec_flux / without.corr_factor).values[:, known]
+    np.testing.assert_allclose(np.median(taken), 0.05, atol=0.01)
+
+
 @pytest.mark.parametrize("method", ["best", "ratio"])
 def test_match_spectral__other_methods_are_of_one_model(cube, result, method):
     out = match(cube, method=method).compute()

@@ -11,6 +11,7 @@ from specphoto.blas import single_thread
 from specphoto.cube import rechunk
 from specphoto.spectral import legendre
 from specphoto.spectral.coherence import shrink
+from specphoto.spectral.pedestal import Additive, additive_residuals
 from specphoto.spectral.pixel import Pixels, correct_pixels
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
     from numpy.typing import NDArray
 
-__all__ = ["Layout", "assemble", "correct", "together"]
+__all__ = ["Layout", "additive", "assemble", "correct", "together"]
+
+# Share of a band that good channels must see for its synthetic flux.
+_SEEN = 0.9
 
 
 class Layout(NamedTuple):
@@ -108,6 +112,65 @@ def _correct_block(
     return out
 
 
+def additive(
+    cube: xr.Dataset, weights: NDArray[np.float64], beam: float, block: int
+) -> dict[str, da.Array]:
+    """Additive residuals of each band over the galaxy, ``(band,)``; NaN for uncovered bands.
+
+    Parameters
+    ----------
+    cube
+        The matched cube; pixels of ``spec_region`` count.
+    weights
+        Photon weights of the bands that the cube covers, ``(n_wave, n_band)``; 0 for the others.
+    beam
+        Pixels that share their noise.
+    block
+        Pixels on a side of a task's block.
+
+    Returns
+    -------
+    dict
+        'slope', 'slope_err', 'pedestal' and 'pedestal_err', see :mod:`~.pedestal`.
+    """
+    cube = rechunk(cube, {"wave": -1, "band": -1, **_split(cube, block)})
+    synthetic = da.blockwise(
+        _synthetic_block, "byx", cube["spec_flux"].data, "wyx", cube["spec_mask"].data, "wyx",
+        weights, None, new_axes={"b": weights.shape[1]}, concatenate=True, dtype=np.float32,
+        meta=np.empty((0, 0, 0), np.float32), token="synthetic-photometry",
+    )  # fmt: skip
+    maps = [synthetic, cube["photo_flux"].data, cube["photo_err"].data, _region(cube)[None]]
+    whole = da.concatenate([a.rechunk(-1) for a in maps]).rechunk(-1)
+    found = da.map_blocks(
+        _additive_block, whole, beam, dtype=np.float64, drop_axis=[2],
+        chunks=((len(Additive._fields),), (weights.shape[1],)), token="additive-residuals",
+    )  # fmt: skip
+    return dict(zip(Additive._fields, found, strict=True))
+
+
+def _region(cube: xr.Dataset) -> da.Array:
+    """Pixels that are trusted, as float32 ``(y, x)``."""
+    region = cube["spec_region"].data if "spec_region" in cube else np.True_
+    shape = (cube.sizes["y"], cube.sizes["x"])
+    mask: da.Array = da.broadcast_to(da.asarray(region), shape).astype(np.float32)
+    return mask
+
+
+def _synthetic_block(flux: Any, bad: Any, weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Synthetic photometry over the good channels; NaN where they see too little of a band."""
+    good = ~bad & np.isfinite(flux)
+    share = np.tensordot(weights, good, axes=(0, 0))
+    light = np.tensordot(weights, np.where(good, flux, 0.0), axes=(0, 0))
+    return np.where(share > _SEEN, light / np.maximum(share, _SEEN), np.nan).astype(np.float32)
+
+
+def _additive_block(stacked: NDArray[np.float32], beam: float) -> NDArray[np.float64]:
+    n_band = len(stacked) // 3
+    flat = stacked.reshape(len(stacked), -1)
+    synthetic, image, error = (flat[k * n_band : (k + 1) * n_band] for k in range(3))
+    return np.stack(additive_residuals(synthetic, image, error, flat[-1] > 0, beam))
+
+
 def together(cube: xr.Dataset, part: dict[str, da.Array], beam: float) -> dict[str, da.Array]:
     """Replace each pixel's coefficients by what all pixels say together.
 
@@ -128,10 +191,8 @@ def together(cube: xr.Dataset, part: dict[str, da.Array], beam: float) -> dict[s
     """
     coef, cov, noise = part["coef"], part["cov"], part["noise"]
     n, chunks = coef.shape[0], coef.chunks[1:]
-    region = cube["spec_region"].data if "spec_region" in cube else np.True_
-    use = da.broadcast_to(da.asarray(region), coef.shape[1:]).astype(np.float32)
     flat = [a.reshape(-1, *coef.shape[1:]) for a in (coef, cov, noise)]
-    whole = da.concatenate([*flat, use[None]]).rechunk(-1)
+    whole = da.concatenate([*flat, _region(cube)[None]]).rechunk(-1)
     size = n + 2 * n * n + 2 * n
     found = da.map_blocks(
         _shrink_block, whole, n, beam, dtype=np.float32, chunks=((size,), *whole.chunks[1:]),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import dask.array as da
 import numpy as np
+import xarray as xr
 from dask.delayed import delayed
 
 from specphoto.blas import single_thread
@@ -13,10 +15,13 @@ from specphoto.cube import add_provenance, annotate, identify, validate
 from specphoto.errors import InputError
 from specphoto.io.library import default_library, open_library, outline_library
 from specphoto.photometry.filters import load_filters
+from specphoto.photometry.synthetic import photon_weights
 from specphoto.spatial.psf import PSF
 from specphoto.spectral import legendre
-from specphoto.spectral.graph import Layout, assemble, correct, together
+from specphoto.spectral.graph import Layout, additive, assemble, correct, together
+from specphoto.spectral.pedestal import offset
 from specphoto.spectral.reference import (
+    COVERED,
     Method,
     band_floor,
     beyond_cube,
@@ -28,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
 
-    import xarray as xr
     from numpy.typing import NDArray
 
     from specphoto.io.library import LibraryOutline
@@ -51,6 +55,7 @@ def match_spectral(
     band_error: Mapping[str, float] | None = None,
     exclude_bands: Sequence[str] | None = None,
     line_window: float = 500.0,
+    subtract_pedestal: bool = False,
     block: int = 16,
     compat: Literal["pixedfit"] | None = None,
     **compat_options: Any,
@@ -92,6 +97,9 @@ def match_spectral(
         dust emission enters. Bands outside the library's range are always left out.
     line_window
         Half width in km/s of the emission-line windows that the fit of the factor leaves out.
+    subtract_pedestal
+        Whether the pedestal of the spectra against the images (``additive_pedestal``,
+        interpolated between the bands) is taken off before the factor is found.
     block
         Pixels on a side of the blocks of a task; best a multiple of 8.
     compat
@@ -116,7 +124,9 @@ def match_spectral(
 
         With ``coherent``, ``corr_coef_pixel`` and ``corr_cov_pixel`` are each pixel's own,
         ``corr_scatter`` is the scatter of pixels about the field and ``corr_terms`` the number of
-        polynomials in it (0: no field).
+        polynomials in it (0: no field). ``additive_slope`` and ``additive_pedestal``, with errors,
+        are the line of the uncorrected synthetic flux against the image over the galaxy, per
+        covered band: calibration, and what the sky's subtraction left.
 
     Raises
     ------
@@ -151,15 +161,20 @@ def match_spectral(
         source, summary, redshift, wave, lsf, filters, floor, line_window=line_window,
         method=method,
     )  # fmt: skip
+    residuals = _additive(cube, wave, filters, block)
+    if subtract_pedestal:
+        cube = _without_pedestal(cube, wave, filters, residuals["pedestal"])
     layout = Layout(order + 1, wave.size, len(bands))
     part = layout.split(correct(cube, reference, layout, block))
     if coherent and method == "bayesian":
         part = together(cube, part, _beam(cube))
     out = assemble(cube, part, wave)
+    out = out.assign({f"additive_{name}": ("band", a) for name, a in residuals.items()})
     options = {
         "library": getattr(models, "identity", type(models).__name__), "redshift": redshift,
         "order": order, "method": method, "coherent": coherent,
         "model_error": model_error, "line_window": line_window,
+        "subtract_pedestal": subtract_pedestal,
         "bands_fitted": [b for b, f in zip(bands, floor, strict=True) if np.isfinite(f)],
     }  # fmt: skip
     out = annotate(out, corrected=True, redshift=redshift,
@@ -208,6 +223,24 @@ def _check(
             name, expected=f"at least {fewest} channels for a factor of order {order}",
             found=f"{cube.sizes['wave']}", remedy="take more of the cube, or a lower order",
         )  # fmt: skip
+
+
+def _additive(
+    cube: xr.Dataset, wave: NDArray[np.float64], filters: list[Filter], block: int
+) -> dict[str, da.Array]:
+    """Additive residuals in the bands that the cube covers."""
+    weights, covered = photon_weights(wave, filters)
+    return additive(cube, np.where(covered >= COVERED, weights, 0.0), _beam(cube), block)
+
+
+def _without_pedestal(
+    cube: xr.Dataset, wave: NDArray[np.float64], filters: list[Filter], pedestal: da.Array
+) -> xr.Dataset:
+    """The cube less its pedestal."""
+    pivot = np.array([f.pivot for f in filters])
+    sky = delayed(offset, pure=True)(wave, pivot, pedestal)
+    values = da.from_delayed(sky, (wave.size,), dtype=float).astype(np.float32)
+    return cube.assign(spec_flux=cube["spec_flux"] - xr.DataArray(values, dims="wave"))
 
 
 def _beam(cube: xr.Dataset) -> float:

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from specphoto.spectral.library import Library, ObservedModels
     from specphoto.spectral.template_error import ProjectedError, TemplateError
 
-__all__ = ["Method", "Reference", "band_floor", "beyond_cube", "make_reference", "summarise"]
+__all__ = [
+    "COVERED",
+    "Method",
+    "Reference",
+    "band_floor",
+    "beyond_cube",
+    "make_reference",
+    "summarise",
+]
 
 #: How the factor is found.
 Method = Literal["bayesian", "best", "ratio"]
@@ -36,9 +44,9 @@ logger = logging.getLogger(__name__)
 # Redward of this (rest frame, Angstrom) dust shines, which the default library does not hold.
 _DUST_EMISSION = 25_000.0
 
-# A band is covered when this share of its photons falls inside the cube. What lies beyond (1.4%
-# of SDSS z in MaNGA) is taken from the models, whose mean it changes by up to 0.5%.
-_COVERED = 0.98
+#: A band is covered when this share of its photons falls inside the cube. What lies beyond (1.4%
+#: of SDSS z in MaNGA) is taken from the models, whose mean it changes by up to 0.5%.
+COVERED = 0.98
 _WHOLE = 0.9999
 # The broad shape of a model is measured in this many bins over the cube's range.
 _N_SHAPE_BIN = 48
@@ -210,7 +218,7 @@ def beyond_cube(
     """
     out = np.ones(photometry.shape)
     _, covered = photon_weights(wave, filters)
-    for b in np.flatnonzero((covered >= _COVERED) & (covered < _WHOLE)):
+    for b in np.flatnonzero((covered >= COVERED) & (covered < _WHOLE)):
         curve = filters[int(b)]
         nodes = np.union1d(curve.wave, np.clip(wave[[0, -1]], *curve.range))
         nodes = nodes[(nodes >= wave[0]) & (nodes <= wave[-1])]
@@ -257,7 +265,7 @@ def make_reference(
     photometry, shape, beyond = summary
     width = None if lsf is None else _spectral_width(np.asarray(lsf, dtype=np.float64))
     T, covered = photon_weights(wave, filters)
-    inside = covered >= _COVERED
+    inside = covered >= COVERED
     x = legendre.normalized(wave, wave[0], wave[-1])
     models = library.observed(redshift, wave, width)
     line = line_channels(wave, redshift, width, half_width=line_window)
