@@ -121,6 +121,15 @@ MethodName = Annotated[FactorMethod, typer.Option(
     "--method", help="'bayesian': all acceptable models, with their template error; 'best': the "
     "best one alone; 'ratio': as published, biased by noise.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
+Alone = Annotated[bool, typer.Option(
+    "--pixel-by-pixel", help="Leave each pixel its own factor, instead of taking the pixels of the "
+    "galaxy together.", rich_help_panel=_SCIENCE)]  # fmt: skip
+SubtractPedestal = Annotated[bool, typer.Option(
+    "--subtract-pedestal", help="Take what the sky left in the spectra, against the images, off "
+    "before the factor is found.", rich_help_panel=_SCIENCE)]  # fmt: skip
+Holdout = Annotated[bool, typer.Option(
+    "--holdout", help="Judge the factor in each band by a fit that did not see its image "
+    "(closure_holdout); takes several times as long.", rich_help_panel=_SCIENCE)]  # fmt: skip
 Exclude = Annotated[list[str] | None, typer.Option(
     "--exclude", help="Band to leave out of the SED fit; may be repeated. By default those "
     "beyond 2.5 micron.", rich_help_panel=_SCIENCE)]  # fmt: skip
@@ -180,7 +189,10 @@ def match(
     library: Library = "default",
     order: Order = 3,
     method: MethodName = FactorMethod.bayesian,
-    model_error: ModelError = 0.01,
+    pixel_by_pixel: Alone = False,
+    subtract_pedestal: SubtractPedestal = False,
+    holdout: Holdout = False,
+    model_error: ModelError = 0.02,
     exclude: Exclude = None,
     line_window: LineWindow = 500.0,
     compat: CompatName = None,
@@ -204,6 +216,7 @@ def match(
         "register": _REGISTER[register], "max_shift": max_shift,
         "correlation": _correlation(correlation), "compensate": not no_compensate,
         "max_bias": max_bias, "library": library, "order": order, "method": method.value,
+        "coherent": not pixel_by_pixel, "subtract_pedestal": subtract_pedestal, "holdout": holdout,
         "model_error": model_error,
         "exclude_bands": exclude, "line_window": line_window, "compat": compat and compat.value,
         "kernel": kernel and _image(kernel),
@@ -295,7 +308,10 @@ def spectral(
     library: Library = "default",
     order: Order = 3,
     method: MethodName = FactorMethod.bayesian,
-    model_error: ModelError = 0.01,
+    pixel_by_pixel: Alone = False,
+    subtract_pedestal: SubtractPedestal = False,
+    holdout: Holdout = False,
+    model_error: ModelError = 0.02,
     exclude: Exclude = None,
     line_window: LineWindow = 500.0,
     compat: CompatName = None,
@@ -311,6 +327,7 @@ def spectral(
     """
     options: dict[str, Any] = {
         "library": library, "order": order, "method": method.value,
+        "coherent": not pixel_by_pixel, "subtract_pedestal": subtract_pedestal, "holdout": holdout,
         "model_error": model_error,
         "exclude_bands": exclude, "line_window": line_window, "compat": compat and compat.value,
     }  # fmt: skip

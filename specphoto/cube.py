@@ -194,6 +194,10 @@ VARIABLES: Mapping[str, Variable] = {
             "synthetic minus image magnitude after the factor",
         ),
         Variable(
+            "closure_holdout", (("band", *_MAP),), "f", "mag",
+            "synthetic minus image magnitude after a factor that did not see the band",
+        ),
+        Variable(
             "register_shift", (("sky_axis",),), "f", "arcsec",
             "what brings the cube onto the images, east and north",
         ),

@@ -56,7 +56,7 @@ P = FACTOR @ legendre.basis(X, 3)
 
 def reference(
     bands: tuple[str, ...] = BANDS, *, redshift: float = Z, order: int = 3,
-    library: Any = LIBRARY, wave: np.ndarray = WAVE, model_error: float = 0.01, **options: Any,
+    library: Any = LIBRARY, wave: np.ndarray = WAVE, model_error: float = 0.02, **options: Any,
 ) -> Reference:  # fmt: skip
     """What the tasks of a cube of these bands share."""
     filters = load_filters(list(bands))

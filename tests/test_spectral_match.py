@@ -259,6 +259,16 @@ def test_match_spectral__the_pedestal_is_subtracted_if_asked():
     np.testing.assert_allclose(np.median(taken), 0.05, atol=0.01)
 
 
+def test_match_spectral__closure_of_bands_held_out_if_asked(cube, result):
+    assert "closure_holdout" not in result
+    out = match(cube, holdout=True).compute()
+    np.testing.assert_array_equal(out.corr_coef, result.corr_coef)
+    known = np.isfinite(result.corr_coef.values[0])
+    gri = out.closure_holdout.sel(band=list(COVERED)).values[:, known]
+    assert np.isfinite(gri).all()
+    assert gri.std() > result.closure_after.sel(band=list(COVERED)).values[:, known].std()
+
+
 @pytest.mark.parametrize("method", ["best", "ratio"])
 def test_match_spectral__other_methods_are_of_one_model(cube, result, method):
     out = match(cube, method=method).compute()

@@ -87,7 +87,7 @@ def reference(
     """The default library at the cases' redshift, bands and wavelengths."""
     models: Library = default_library(n_model)
     filters = load_filters(list(BANDS))
-    floor = band_floor(filters, models.wave_range, REDSHIFT, 0.01, band_error={}, exclude=None,
+    floor = band_floor(filters, models.wave_range, REDSHIFT, 0.02, band_error={}, exclude=None,
                        name="benchmark")  # fmt: skip
     photometry, shape = summary(n_model)
     beyond = beyond_cube(models, REDSHIFT, WAVE, filters, photometry)

@@ -40,6 +40,7 @@ class Layout(NamedTuple):
             "unit": (self.n_band, self.n_coef), "model": (self.n_wave,),
             "chi2": (), "n_band": (), "n_eff": (), "best": (),
             "closure_before": (self.n_band,), "closure_after": (self.n_band,),
+            "closure_holdout": (self.n_band,),
         }  # fmt: skip
         out, start = {}, 0
         for name, shape in shapes.items():
@@ -52,7 +53,7 @@ class Layout(NamedTuple):
     def size(self) -> int:
         """Length of the stacked axis."""
         wide = self.n_coef * (1 + 2 * self.n_coef + 2 * self.n_band)
-        return wide + self.n_wave + 4 + 2 * self.n_band
+        return wide + self.n_wave + 4 + 3 * self.n_band
 
     def split(self, stacked: da.Array) -> dict[str, da.Array]:
         """Results by name, each with its own axes before y and x."""
@@ -235,7 +236,9 @@ def _moved(closure: da.Array, change: da.Array, image: da.Array) -> da.Array:
     return moved
 
 
-def assemble(cube: xr.Dataset, part: dict[str, da.Array], wave: NDArray[np.float64]) -> xr.Dataset:
+def assemble(
+    cube: xr.Dataset, part: dict[str, da.Array], wave: NDArray[np.float64], *, holdout: bool
+) -> xr.Dataset:
     """The corrected cube with all that was found, as one dataset."""
     x = legendre.normalized(wave, wave[0], wave[-1])
     factor: da.Array = da.map_blocks(
@@ -261,6 +264,8 @@ def assemble(cube: xr.Dataset, part: dict[str, da.Array], wave: NDArray[np.float
         closure_before=(("band", *map_dims), part["closure_before"]),
         closure_after=(("band", *map_dims), part["closure_after"]),
     )
+    if holdout:
+        out["closure_holdout"] = ("band", *map_dims), part["closure_holdout"]
     if "coef_pixel" in part:
         out = out.assign(
             corr_coef_pixel=(("order", *map_dims), part["coef_pixel"]),

@@ -51,11 +51,12 @@ def match_spectral(
     order: int = 3,
     method: Method = "bayesian",
     coherent: bool = True,
-    model_error: float = 0.01,
+    model_error: float = 0.02,
     band_error: Mapping[str, float] | None = None,
     exclude_bands: Sequence[str] | None = None,
     line_window: float = 500.0,
     subtract_pedestal: bool = False,
+    holdout: bool = False,
     block: int = 16,
     compat: Literal["pixedfit"] | None = None,
     **compat_options: Any,
@@ -100,6 +101,9 @@ def match_spectral(
     subtract_pedestal
         Whether the pedestal of the spectra against the images (``additive_pedestal``,
         interpolated between the bands) is taken off before the factor is found.
+    holdout
+        Whether ``closure_holdout`` is made: the closure of each covered band by a factor (each
+        pixel's own) that did not see its image. It is the honest test, and takes a fit per band.
     block
         Pixels on a side of the blocks of a task; best a multiple of 8.
     compat
@@ -159,7 +163,7 @@ def match_spectral(
     summary = delayed(prepare_library, pure=True)(source, redshift, wave, filters, order)
     reference = delayed(prepare_reference, pure=True)(
         source, summary, redshift, wave, lsf, filters, floor, line_window=line_window,
-        method=method,
+        method=method, holdout=holdout,
     )  # fmt: skip
     residuals = _additive(cube, wave, filters, block)
     if subtract_pedestal:
@@ -168,7 +172,7 @@ def match_spectral(
     part = layout.split(correct(cube, reference, layout, block))
     if coherent and method == "bayesian":
         part = together(cube, part, _beam(cube))
-    out = assemble(cube, part, wave)
+    out = assemble(cube, part, wave, holdout=holdout)
     out = out.assign({f"additive_{name}": ("band", a) for name, a in residuals.items()})
     options = {
         "library": getattr(models, "identity", type(models).__name__), "redshift": redshift,

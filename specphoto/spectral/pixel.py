@@ -70,7 +70,8 @@ class Result(NamedTuple):
     ``noise`` is the part of ``cov`` that is noise of spectrum and images; the rest is of models.
     ``photo_cov`` ``(n_pixel, order + 1, n_band)`` is the covariance of the coefficients with the
     errors of the photometry, ``unit`` ``(n_pixel, n_band, order + 1)`` the derivative of synthetic
-    photometry by them.
+    photometry by them. Each band of ``closure_holdout`` is left out of the fit that it judges; NaN
+    unless the reference asks for it.
     """
 
     coef: NDArray[np.float64]
@@ -85,6 +86,7 @@ class Result(NamedTuple):
     best: NDArray[np.float64]
     closure_before: NDArray[np.float64]
     closure_after: NDArray[np.float64]
+    closure_holdout: NDArray[np.float64]
 
 
 def correct_pixels(pixels: Pixels, reference: Reference) -> Result:
@@ -123,24 +125,61 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
         np.where(good, pixels.err, 1.0).astype(np.float64) ** 2,
         good,
     )
+    found = _solve(pixels, spectra, reference)
+    factor, model, after, sed = found.factor, found.model, found.after, found.sed
+    err = np.where(np.isfinite(pixels.photo_err), pixels.photo_err, 0.0)[:, None]
+    photo_noise = found.follow * (err / found.excess[:, None])
+    noise = found.spectral_noise + photo_noise @ photo_noise.transpose(0, 2, 1)
+    photo_cov = photo_noise * err
+    held_out = np.full(after.shape, np.nan)
+    if reference.holdout:
+        held_out = _held_out(pixels, spectra, reference)
+    unknown = ~plausible(*factor, reference.L) | _contradicted(after, pixels)
+    for values in (*factor, noise, photo_cov, found.unit, model, found.before, after, held_out):
+        values[unknown] = np.nan
+    before, after, held_out = (
+        _magnitude(values, pixels.photo_flux) for values in (found.before, after, held_out)
+    )
+    return Result(
+        *factor, noise, photo_cov, found.unit, model, sed.chi2, sed.n_band.astype(float), sed.n_eff,
+        sed.best.astype(float), closure_before=before, closure_after=after,
+        closure_holdout=held_out,
+    )  # fmt: skip
+
+
+class _Found(NamedTuple):
+    """All that one fit of pixels gives; see the functions that make them."""
+
+    sed: SedFit
+    excess: NDArray[np.float64]
+    model: NDArray[np.float64]
+    factor: FactorFit
+    spectral_noise: NDArray[np.float64]
+    follow: NDArray[np.float64]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    unit: NDArray[np.float64]
+
+
+def _solve(pixels: Pixels, spectra: _Spectra, reference: Reference) -> _Found:
+    """Fit, reference, factor and synthetic photometry."""
     sed, excess = _fit_photometry(pixels, spectra, reference)
     model = _mean_model(sed, reference)
     ratio = reference.method == "ratio"
     shape = (_published_factor if ratio else _shape_factor)(spectra, model, reference)
     factor, follow = _with_shape_error(shape, sed, reference)
-    err = np.where(np.isfinite(pixels.photo_err), pixels.photo_err, 0.0)[:, None]
-    photo_noise = follow * (err / excess[:, None])
-    noise = shape.cov + photo_noise @ photo_noise.transpose(0, 2, 1)
-    before, after, unit = _in_band(spectra, model, factor, sed, reference)
-    photo_cov = photo_noise * err
-    unknown = ~plausible(*factor, reference.L) | _contradicted(after, pixels)
-    for values in (*factor, noise, photo_cov, unit, model, before, after):
-        values[unknown] = np.nan
-    return Result(
-        *factor, noise, photo_cov, unit, model, sed.chi2, sed.n_band.astype(float), sed.n_eff,
-        sed.best.astype(float), closure_before=_magnitude(before, pixels.photo_flux),
-        closure_after=_magnitude(after, pixels.photo_flux),
-    )  # fmt: skip
+    in_band = _in_band(spectra, model, factor, sed, reference)
+    return _Found(sed, excess, model, factor, shape.cov, follow, *in_band)
+
+
+def _held_out(pixels: Pixels, spectra: _Spectra, reference: Reference) -> NDArray[np.float64]:
+    """Synthetic photometry of each covered band by a factor that did not see its image."""
+    out = np.full(pixels.photo_flux.shape, np.nan)
+    for b in np.flatnonzero(reference.covered):
+        err = np.array(pixels.photo_err, dtype=np.float64)
+        err[:, b] = np.inf
+        out[:, b] = _solve(pixels._replace(photo_err=err), spectra, reference).after[:, b]
+    return out
 
 
 def _fit_photometry(

@@ -84,6 +84,8 @@ class Reference:
         Template error in bands and shape.
     method
         How the factor is found, see :func:`specphoto.match_spectral`.
+    holdout
+        Whether the covered bands are also left out of the fit, one after the other.
     """
 
     table: ModelTable
@@ -99,6 +101,7 @@ class Reference:
     floor: NDArray[np.float64]
     error: ProjectedError
     method: Method
+    holdout: bool = False
 
 
 def band_floor(
@@ -241,6 +244,7 @@ def make_reference(
     line_window: float,
     template_error: TemplateError = DEFAULT_TEMPLATE_ERROR,
     method: Method = "bayesian",
+    holdout: bool = False,
 ) -> Reference:
     """Bring the library to the galaxy.
 
@@ -261,6 +265,8 @@ def make_reference(
         Relative error of the library's spectra.
     method
         How the factor is found; features are measured for 'bayesian' alone.
+    holdout
+        Whether bands are left out one after the other, to be judged by.
     """
     photometry, shape, beyond = summary
     width = None if lsf is None else _spectral_width(np.asarray(lsf, dtype=np.float64))
@@ -290,6 +296,7 @@ def make_reference(
         floor=floor,
         error=template_error.project(redshift, filters, (wave[0], wave[-1]), n_shape),
         method=method,
+        holdout=holdout,
     )
 
 
