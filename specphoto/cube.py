@@ -184,6 +184,10 @@ VARIABLES: Mapping[str, Variable] = {
         Variable("n_pixel", (("label",),), "i", "", "pixels in the bin"),
         Variable("n_band", (_MAP,), "i", "", "bands that entered the SED fit"),
         Variable("n_eff", (_MAP,), "f", "", "effective number of models, 1 / sum w^2"),
+        Variable(
+            "fit_flag", (_MAP,), "i", "",
+            "doubt of the reference: 1 chi2, 2 spectrum leaves it, 4 image far from the spectrum",
+        ),
         Variable("model_index", (_MAP,), "i", "", "library index of the best model, -1 = none"),
         Variable(
             "closure_before", (("band", *_MAP),), "f", "mag",

@@ -137,6 +137,21 @@ def test_correct_pixels__a_band_held_out_judges_the_factor():
     assert np.isnan(correct_pixels(data, reference()).closure_holdout).all()
 
 
+def test_correct_pixels__doubt_is_flagged(ref):
+    data = pixels(40, sn=30.0)
+    photo, flux = data.photo_flux.copy(), data.flux.copy()
+    photo[10:20, BANDS.index("galex_nuv")] *= 20.0  # what no model has
+    broad = np.exp(-0.5 * ((WAVE - 6760.0) / 250.0) ** 2)  # a broad line
+    flux[20:30] *= 1.0 + 0.8 * broad
+    photo[30:] *= np.where(np.isin(BANDS, ["sdss_g"]), 3.0, 1.0)
+    result = correct_pixels(data._replace(photo_flux=photo, flux=flux), ref)
+    flag = result.flag.astype(int)
+    assert (flag[:10] == 0).mean() >= 0.9
+    assert (flag[10:20] & 1).mean() > 0.8
+    assert ((flag[20:30] & 2) > 0).all()
+    assert ((flag[30:] & 5) > 0).all()
+
+
 def test_correct_pixels__the_factor_moves_with_the_photometry_as_stated(ref):
     data = pixels(400, sn=50.0, photo_error=0.02)
     _, _, photometry = truth(400)

@@ -126,6 +126,9 @@ def match_spectral(
         a fit of the corrected spectrum and the same photometry as if they were independent counts
         the photometry twice; ``corr_photo_cov`` is what a fit of both needs.
 
+        ``fit_flag`` says why a reference is not to be trusted: 1 for photometry that no model fits,
+        2 for a corrected spectrum that leaves its reference by more than 5% rms, 4 for an image far
+        from it.
         With ``coherent``, ``corr_coef_pixel`` and ``corr_cov_pixel`` are each pixel's own,
         ``corr_scatter`` is the scatter of pixels about the field and ``corr_terms`` the number of
         polynomials in it (0: no field). ``additive_slope`` and ``additive_pedestal``, with errors,

@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import special
 
 from specphoto.spectral import compat
 from specphoto.spectral.legendre import FactorFit, fit_factor, plausible
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from specphoto.spectral.features import Measured
     from specphoto.spectral.reference import Reference
 
-__all__ = ["Pixels", "Result", "correct_pixels"]
+__all__ = ["FLAGS", "Pixels", "Result", "correct_pixels"]
 
 _PIXELS_AT_ONCE = 128
 # Relative error of model photometry, independent between bands, where one model is looked for.
@@ -43,6 +44,12 @@ _FLOOR = 0.05
 _SINGLE_ERROR = 0.03
 # Bands are corrected for what a model lacks by no more than this.
 _MOST_EXCESS, _LEAST_EXCESS = 10.0, 0.3
+#: Reasons for doubt, bits of ``flag``: photometry that no model fits within its errors and the
+#: template error; a corrected spectrum that leaves its reference; an image far from it.
+FLAGS = (1, 2, 4)
+_UNLIKELY = 1e-4
+# Rms of the corrected spectrum about its reference, in stretches of this many channels.
+_MISFIT, _STRETCH = 0.05, 64
 # An image contradicts the spectrum when it is off by this share and by as many sigma.
 _CONTRADICTION, _CONTRADICTION_SIGMA = 0.5, 5.0
 
@@ -87,6 +94,7 @@ class Result(NamedTuple):
     closure_before: NDArray[np.float64]
     closure_after: NDArray[np.float64]
     closure_holdout: NDArray[np.float64]
+    flag: NDArray[np.float64]
 
 
 def correct_pixels(pixels: Pixels, reference: Reference) -> Result:
@@ -134,7 +142,9 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
     held_out = np.full(after.shape, np.nan)
     if reference.holdout:
         held_out = _held_out(pixels, spectra, reference)
-    unknown = ~plausible(*factor, reference.L) | _contradicted(after, pixels)
+    contradicted = _contradicted(after, pixels)
+    flag = _flag(sed, _misfit(spectra, found, reference), contradicted)
+    unknown = ~plausible(*factor, reference.L) | contradicted
     for values in (*factor, noise, photo_cov, found.unit, model, found.before, after, held_out):
         values[unknown] = np.nan
     before, after, held_out = (
@@ -143,7 +153,7 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
     return Result(
         *factor, noise, photo_cov, found.unit, model, sed.chi2, sed.n_band.astype(float), sed.n_eff,
         sed.best.astype(float), closure_before=before, closure_after=after,
-        closure_holdout=held_out,
+        closure_holdout=held_out, flag=flag,
     )  # fmt: skip
 
 
@@ -298,6 +308,36 @@ def _in_band(
     seen = np.where(use, spectra.flux, 0.0)
     unit = np.stack([(seen * row) @ T * beyond for row in reference.L], axis=2)
     return (before @ T) * beyond, (after @ T) * beyond, unit
+
+
+def _flag(
+    sed: SedFit, misfit: NDArray[np.float64], contradicted: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Why the reference of a pixel is not to be trusted, the sum of :data:`FLAGS`."""
+    with np.errstate(invalid="ignore"):
+        unlikely = special.chdtrc(np.maximum(sed.n_band - 1.0, 1.0), sed.chi2) < _UNLIKELY
+        reasons = (unlikely, misfit > _MISFIT, contradicted)
+    return np.asarray(sum(bit * r.astype(float) for bit, r in zip(FLAGS, reasons, strict=True)))
+
+
+def _misfit(spectra: _Spectra, found: _Found, reference: Reference) -> NDArray[np.float64]:
+    """Rms difference of corrected spectrum and reference over the reference, beyond the noise.
+
+    In stretches of clean continuum, wide enough that fine structure and noise average out.
+    """
+    P, model = found.factor.coef @ reference.L, found.model
+    clean = spectra.good & ~(reference.line | reference.sky) & (model > 0) & np.isfinite(P)
+    m = np.where(clean, model, 1.0)
+    away = np.where(clean, spectra.flux * np.nan_to_num(P) / m - 1.0, 0.0)
+    noise = np.where(clean, spectra.variance * (np.nan_to_num(P) / m) ** 2, 0.0)
+    start = np.arange(0, m.shape[1], _STRETCH)
+    count, total, variance = (
+        np.add.reduceat(a, start, axis=1) for a in (clean.astype(float), away, noise)
+    )
+    some = count > 0.5 * _STRETCH
+    n = np.where(some, count, 1.0)
+    excess = np.where(some, (total / n) ** 2 - variance / n**2, 0.0).sum(axis=1)
+    return np.asarray(np.sqrt(np.maximum(excess / np.maximum(some.sum(axis=1), 1), 0.0)))
 
 
 def _contradicted(after: NDArray[np.float64], pixels: Pixels) -> NDArray[np.bool_]:
