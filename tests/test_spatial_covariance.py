@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.resources import files
 
 import dask
 import numpy as np
 import pytest
+import yaml
 from scipy import linalg, ndimage
 from spatial_cases import cube, tan_wcs
 
@@ -153,6 +155,20 @@ def test_variance_ratio__lags_are_the_quadratic_form_written_out():
     b = weights(op).astype(float) * (good * sigma).ravel()[:, None]
     wanted = np.einsum("jo,jk,ko->o", b, C, b) / (b**2).sum(axis=0)
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", range(2, 10))
+def test_correlation_stencil__of_califa_follows_the_published_relation(side):
+    # the error of N spaxels over the uncorrelated one grows as 1 + 1.07 log10 N
+    facts = files("specphoto").joinpath("data", "instruments", "califa.yaml").read_text("utf-8")
+    stencil = stencil_of(yaml.safe_load(facts)["correlation"])
+    n = side**2
+    y, x = (index.ravel() for index in np.indices((side, side)))
+    step_y, step_x = (np.subtract.outer(c, c) for c in (y, x))
+    reach = stencil.shape[0] // 2
+    near = np.maximum(np.abs(step_y), np.abs(step_x)) <= reach
+    rho = stencil[(step_y[near] + reach), (step_x[near] + reach)].sum()
+    assert np.sqrt(rho / n) == pytest.approx(1.0 + 1.07 * np.log10(n), rel=0.08)
 
 
 def test_clipped_share__is_small_for_the_surveys_models():

@@ -229,6 +229,11 @@ def test_sum_spectra__of_a_survey_file_scatter_by_their_errors(side):
 @pytest.mark.realdata
 @pytest.mark.parametrize("side", [3, 7])
 def test_sum_planes__the_gaussian_model_gives_the_noise_of_observed_bins(realdata, side):
+    """Errors of bins by the Gaussian model against those by the matrix of an observed cube.
+
+    Over all tilings one of the 718 bins of 3 x 3 differs by more than 8%, and none of the 486 of
+    7 x 7; over the first tiling, from the first pixel on, none at all does.
+    """
     sigma, good, own = observed_noise(realdata)
     assert own.clipped < 1e-3
     model = correlation_stencil(SCALE, CUTOFF)
@@ -246,7 +251,7 @@ def test_sum_planes__the_gaussian_model_gives_the_noise_of_observed_bins(realdat
     # bins laid side by side from the first pixel on
     assert np.median(ratios[0]) == pytest.approx(1.0, abs=0.03)
     np.testing.assert_allclose(ratios[0], 1.0, atol=0.08)
-    # and wherever else they are laid; one in a thousand, on the rim, is 9% off
+    # and wherever else they are laid; the one is on the rim
     every = np.concatenate(ratios)
     assert every.size > 450
     assert np.median(every) == pytest.approx(1.0, abs=0.03)

@@ -6,6 +6,8 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from astropy.io import fits
+from galaxy_files import small_galaxy
 from lazy import raise_if_computes
 from scipy import signal
 from spatial_cases import cube, gaussian_sky, images, tan_wcs
@@ -19,6 +21,7 @@ from specphoto.spatial.kernel import kernel_report, matching_kernel
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.psf import PSF
 from specphoto.spatial.resolution import common_resolution
+from specphoto.spatial.sums import sum_spectra
 
 SHAPE, SHAPE_OUT = (60, 58), (31, 33)
 WCS_IN, WCS_OUT = tan_wcs(SHAPE, 0.5), tan_wcs(SHAPE_OUT, 1.0)
@@ -282,6 +285,23 @@ def test_match_spatial__the_image_of_a_psf_is_kept_in_products(tmp_path, kind):
     check_star(computed(again, "spec_flux", "photo_flux"), want)
 
 
+def test_match_spatial__a_file_that_names_only_the_band_of_its_psf(tmp_path):
+    galaxy = small_galaxy()
+    ifs = specphoto.open_ifs(galaxy.cube.path).isel(wave=slice(500, 540))
+    with fits.open(galaxy.photometry.path) as hdus:
+        assert hdus[0].header["FPSFMTCH"] == "wise_w2"
+        del hdus[0].header["PSFFWHM"]
+        hdus.writeto(tmp_path / "images.fits")
+    images = specphoto.open_photometry(tmp_path / "images.fits")
+    lazy = match_spatial(ifs, images)
+    assert (lazy.attrs["psf"]["model"], lazy.attrs["psf"]["fwhm"]) == ("moffat", [6.37])
+    out = computed(lazy, "spec_flux", "spec_err")
+    named = computed(match_spatial(ifs, images, target_psf="wise_w2"), "spec_flux", "spec_err")
+    xr.testing.assert_equal(out, named)
+    assert out["spec_region"].sum() > 20
+    assert np.isfinite(out["spec_flux"].values[:, out["spec_region"].values]).mean() > 0.9
+
+
 # -- how well the kernels do is told
 
 
@@ -347,6 +367,30 @@ def test_match_spatial__the_cubes_own_correlation_goes_before_the_model():
     np.testing.assert_allclose(ratio, np.sqrt(1.0 + 8 * 0.2), rtol=0.04)
     np.testing.assert_array_equal(computed(none, "spec_err")["spec_err"], plain)
     assert none.attrs["provenance"][-1]["options"]["correlation"] == {"model": "none"}
+
+
+@pytest.mark.parametrize(
+    ("end", "target", "limit"),
+    [(slice(0, 3), 5.0, 0.025), (slice(-3, None), 6.4, 0.01)],
+    ids=["blue", "red"],
+)
+def test_sum_spectra__errors_are_nearly_right_at_the_ends_of_the_range(end, target, limit):
+    # the correlation delivered is that of the middle; a cube of an end alone has its own
+    ifs = observation(linear)
+    ifs.attrs["correlation"] = {"model": "gaussian", "scale": 1.92, "cutoff": 6.4}
+    y, x = np.indices(SHAPE_OUT)
+    pairs = [(wave, linear(wave)) for wave in NODES]
+    sums = []
+    for cut, of in ((ifs, end), (ifs.isel(wave=end), slice(None))):
+        out = match_spatial(cut, photometry(target), source_psf=pairs).isel(wave=of)
+        with dask.config.set(scheduler="synchronous"):
+            made = sum_spectra(out, 1 + y // 7 * 10 + x // 7, min_good=1.0).compute()
+        sums.append(made["spec_err"].values)
+    known = np.isfinite(sums[1])
+    assert known.sum() > 50
+    ratio = sums[0][known] / sums[1][known]
+    np.testing.assert_allclose(ratio, 1.0, atol=limit)
+    assert np.abs(ratio - 1.0).max() > 0.4 * limit
 
 
 def test_match_spatial__tells_how_much_of_the_cubes_correlation_was_clipped(tmp_path):
