@@ -450,6 +450,7 @@ def simulate(
 
 
 app.command()(cli_look.report)
+app.command()(cli_look.view)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 from specphoto.errors import InputError
 from specphoto.terminal import line, results
 
-__all__ = ["report"]
+__all__ = ["report", "view"]
 
 
 def report(
@@ -53,3 +53,32 @@ def report(
 
 def _said(done: int, total: int) -> None:
     line(f"{done} of {total} pages")
+
+
+def view(
+    product: Annotated[Path, typer.Argument(help="Product of one galaxy, .zarr (quick) or .fits.")],
+    port: Annotated[int, typer.Option("--port", min=0, help="0 takes any free one.")] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
+) -> None:  # fmt: skip
+    """Look at a galaxy in the browser: click a pixel or drag an aperture, switch maps.
+
+    The page is served on this machine only, until Ctrl-C.
+
+    Example: [bold]specphoto view results/corr_specphoto_fluxmap_7495-12704_manga.zarr[/bold]
+    """
+    import webbrowser
+
+    from specphoto.viewer import serve
+
+    server = serve(product, port=port)
+    address = f"http://localhost:{server.port}/"
+    results.print(address, highlight=False, soft_wrap=True)
+    line("Ctrl-C ends it; from another machine: ssh -L PORT:localhost:PORT")
+    if browser:
+        server.io_loop.add_callback(webbrowser.open, address)
+    try:
+        server.io_loop.start()
+    except KeyboardInterrupt:
+        server.stop()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-__all__ = ["rgb_image"]
+__all__ = ["rgb_array", "rgb_image"]
 
 _RGB = ("sdss_i", "sdss_r", "sdss_g")
 
@@ -59,21 +59,11 @@ def rgb_image(
         If there are no images.
     """
     validate(ds, "photo_flux", "spec_region", verb="rgb_image")
-    known = [str(b) for b in ds["band"].values]
-    chosen = list(bands or (_RGB if set(_RGB) <= set(known) else
-                            [known[-1], known[len(known) // 2], known[0]]))  # fmt: skip
-    missing = sorted(set(chosen) - set(known))
-    if missing or len(chosen) != 3:
-        raise InputError(
-            "rgb_image: bands", expected="three out of " + ", ".join(known),
-            found=", ".join(chosen), remedy="name bands of the dataset",
-        )  # fmt: skip
+    image, chosen = rgb_array(ds, bands=bands, stretch=stretch)
     scale, unit = grid_of(ds)
-    flux = ds["photo_flux"].isel(band=[known.index(b) for b in chosen]).values
-    image = make_lupton_rgb(*_in_one_scale(flux), minimum=0.0, stretch=stretch, Q=5)
     extent = extent_of(ds, scale)
     ax.imshow(image, origin="lower", extent=extent, interpolation="nearest")
-    if not np.isfinite(flux).any():
+    if not image.any():
         say(ax, "no image has a known pixel")
     x, y = offsets(ds, scale)
     lines = _borders(ds, ax, extent)
@@ -86,6 +76,32 @@ def rgb_image(
     ax.set(xlabel=f"x offset ({unit})", ylabel=f"y offset ({unit})")
     ax.set_title("; ".join([", ".join(b.replace("_", " ") for b in chosen), *lines]), fontsize=10)
     return ax
+
+
+def rgb_array(
+    ds: xr.Dataset, *, bands: Sequence[str] | None = None, stretch: float = 0.067
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Colours ``(y, x, 3)`` and the names of the bands; black where nothing is known.
+
+    Parameters
+    ----------
+    ds, bands, stretch
+        As in :func:`rgb_image`.
+    """
+    validate(ds, "photo_flux", verb="rgb_image")
+    known = [str(b) for b in ds["band"].values]
+    usual = _RGB if set(_RGB) <= set(known) else (known[-1], known[len(known) // 2], known[0])
+    chosen = list(bands or usual)
+    missing = sorted(set(chosen) - set(known))
+    if missing or len(chosen) != 3:
+        raise InputError(
+            "rgb_image: bands", expected="three out of " + ", ".join(known),
+            found=", ".join(chosen), remedy="name bands of the dataset",
+        )  # fmt: skip
+    flux = ds["photo_flux"].isel(band=[known.index(b) for b in chosen]).values
+    if not np.isfinite(flux).any():
+        return np.zeros((*flux.shape[1:], 3), np.uint8), chosen
+    return make_lupton_rgb(*_in_one_scale(flux), minimum=0.0, stretch=stretch, Q=5), chosen
 
 
 def _borders(ds: xr.Dataset, ax: Axes, extent: tuple[float, ...]) -> list[str]:

@@ -105,7 +105,9 @@ def colours(values: NDArray[np.floating], centre: float | None) -> dict[str, Any
     if centre is not None:
         reach = max(abs(low - centre), abs(high - centre), 1e-3)
         return {"cmap": "RdBu_r", "vmin": centre - reach, "vmax": centre + reach}
-    return {"cmap": "viridis", "vmin": low, "vmax": high if high > low else low + 1.0}
+    # where all is the same, rounding must not be stretched over the colours
+    least = max(1e-3 * abs(low), 1e-12)
+    return {"cmap": "viridis", "vmin": low, "vmax": max(high, low + least)}
 
 
 def _zoom(ax: Axes, known: NDArray[np.bool_], extent: tuple[float, ...]) -> None:
@@ -123,3 +125,4 @@ def _name_axes(ax: Axes, unit: str, *, sky: bool) -> None:
         ax.set(xlabel=f"x offset ({unit})", ylabel=f"y offset ({unit})")
         return
     ax.set(xlabel="right ascension", ylabel="declination")
+    ax.coords[0].set_ticks(number=4)  # type: ignore[attr-defined]  # more would overlap

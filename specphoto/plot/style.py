@@ -27,6 +27,7 @@ __all__ = [
     "STYLE",
     "binned",
     "cycle",
+    "edges",
     "extent_of",
     "grid_of",
     "offsets",
@@ -91,10 +92,10 @@ def grid_of(ds: xr.Dataset) -> tuple[float, str]:
     return 1.0, "pixel"
 
 
-def outline(
-    ax: Axes, region: NDArray[np.bool_], extent: tuple[float, ...], **style: Any
-) -> LineCollection:
-    """Border of a region along the edges of its pixels."""
+def edges(
+    region: NDArray[np.bool_], extent: tuple[float, ...]
+) -> list[list[tuple[float, float]]]:  # fmt: skip
+    """Pieces of the border of a region along the edges of its pixels."""
     rows, columns = region.shape
     x = np.linspace(extent[0], extent[1], columns + 1)
     y = np.linspace(extent[2], extent[3], rows + 1)
@@ -103,7 +104,14 @@ def outline(
     level = padded[1:, 1:-1] != padded[:-1, 1:-1]
     lines = [[(x[j], y[i]), (x[j], y[i + 1])] for i, j in zip(*np.nonzero(upright), strict=True)]
     lines += [[(x[j], y[i]), (x[j + 1], y[i])] for i, j in zip(*np.nonzero(level), strict=True)]
-    border = LineCollection(lines, capstyle="round", **style)
+    return lines
+
+
+def outline(
+    ax: Axes, region: NDArray[np.bool_], extent: tuple[float, ...], **style: Any
+) -> LineCollection:
+    """Draw the border of a region along the edges of its pixels."""
+    border = LineCollection(edges(region, extent), capstyle="round", **style)
     ax.add_collection(border, autolim=False)
     return border
 

@@ -14,7 +14,7 @@ from specphoto.spatial.kernel import kernel_report, matching_kernel
 from specphoto.spatial.psf import PSF
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import xarray as xr
 
@@ -129,11 +129,8 @@ def _maps(ds: xr.Dataset) -> Drawn:
                  for n, o in asked]  # fmt: skip
     rows = -(-len(asked) // 3)
     figure = _new(12.0, 3.5 * rows)
-    add: Callable[..., Any] = (
-        (lambda *at: plot.sky_axes(ds, figure, *at)) if ds.attrs.get("wcs") else figure.add_subplot
-    )
     for i, (name, options) in enumerate(asked):
-        plot.pixel_map(ds, add(rows, 3, i + 1), name, **options)
+        plot.pixel_map(ds, figure.add_subplot(rows, 3, i + 1), name, **options)
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     return Drawn("maps", "Maps", "Maps of " + "; ".join(titles) + ".", figure)
 
