@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from specphoto.spatial.register import register
     from specphoto.spatial.sums import sum_spectra
     from specphoto.spectral.match import match_spectral
+    from specphoto.viewer import view
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ __all__ = [
     "photometry_from_images",
     "register",
     "sum_spectra",
+    "view",
     "write_fits",
     "write_zarr",
 ]
@@ -53,6 +55,7 @@ _HOME = {
     "photometry_from_images": "specphoto.photometry.match",
     "register": "specphoto.spatial.register",
     "sum_spectra": "specphoto.spatial.sums",
+    "view": "specphoto.viewer",
     "write_fits": "specphoto.io",
     "write_zarr": "specphoto.io",
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import specphoto
+from specphoto import cli_look
 from specphoto.errors import InputError
 from specphoto.terminal import StageBars, line, results, table
 
@@ -480,6 +481,10 @@ def simulate(
     )
     for path in (made.cube.path, made.photometry.path):
         results.print(str(path), highlight=False, soft_wrap=True)
+
+
+app.command()(cli_look.report)
+app.command()(cli_look.view)
 
 
 @contextmanager

@@ -178,7 +178,7 @@ def draw(ds: xr.Dataset, folder: Path, *, truth: NDArray[np.float64] | None = No
         made.append(folder / f"{name}.png")
         figure.savefig(made[-1], dpi=150)
 
-    with mpl.rc_context({"font.size": 10, "xtick.direction": "in", "ytick.direction": "in"}):
+    with mpl.rc_context(plot.STYLE):
         figure, ax = _figure(5.2, 5.0)
         plot.rgb_image(ds, ax, pixels=pixels)
         save("image", figure)

@@ -105,6 +105,56 @@ def specphoto_dataset(
     return _with_factor(ds) if corrected else ds
 
 
+def disc_dataset(n: int = 21, n_wave: int = 240) -> xr.Dataset:
+    """A smooth disc whose numbers are formulas, corrected, in memory but for its cubes."""
+    y, x = np.mgrid[:n, :n]
+    radius = np.hypot(y - n // 2, 0.8 * (x - n // 2))
+    light = 8.0 * np.exp(-radius / (0.2 * n))
+    ds = specphoto_dataset(9, n_wave, n, n, corrected=True, chunks={"wave": 100, "y": 8, "x": 8})
+    ds = ds.assign_coords(
+        band_wave=("band", [1540.0, 2300, 3560, 4700, 6170, 7490, 8950, 12400, 16500])
+    )
+    wave, pivot = np.linspace(3700.0, 10300.0, n_wave), ds["band_wave"].values
+    region = radius < 0.4 * n
+    step = np.linspace(-1.0, 1.0, n_wave)
+    coef = np.zeros((4, n, n))
+    coef[0], coef[1] = 1.0 + 0.002 * (x - n // 2), 0.05
+    cov = np.zeros((4, 4, n, n)) + 1e-4 * np.eye(4)[:, :, None, None]
+    cube = light * _continuum(wave)[:, None, None]
+    line = 1.0 + 0.8 * np.exp(-0.5 * ((wave - 6760.0) / 30.0) ** 2)[:, None, None]
+    values = {
+        "photo_flux": light * _continuum(pivot)[:, None, None],
+        "photo_err": 0.03 * light * _continuum(pivot)[:, None, None],
+        "spec_flux": np.where(region, cube * line * (1 + 0.01 * step[:, None, None]), np.nan),
+        "spec_err": np.where(region, 0.05 * cube, np.nan),
+        "mod_flux": np.where(region, cube, np.nan),
+        "corr_coef": np.where(region, coef, np.nan), "corr_cov": np.where(region, cov, np.nan),
+        "coverage": np.clip(1.6 - radius / (0.4 * n), 0.0, 1.0),
+        "chi2": np.where(region, 4.0 + radius / n, np.nan), "n_eff": np.where(region, 30.0, np.nan),
+        "edge_factor": np.where(region, 1.02, np.nan), "edge_bias": np.where(region, 0.004, np.nan),
+        "closure_before": np.where(region, 0.05 * (x - n // 2) / n, np.nan) + np.zeros((9, 1, 1)),
+        "closure_after": np.where(region, 0.005 * (y - n // 2) / n, np.nan) + np.zeros((9, 1, 1)),
+        "spec_region": region, "photo_region": radius < 0.5 * n,
+        "spec_mask": np.zeros(cube.shape, bool),
+    }  # fmt: skip
+    ds = ds.drop_vars(["corr_factor", "corr_factor_err"])
+    ds = ds.assign_coords(wave=wave, band_wave=("band", pivot))
+    for name, value in values.items():
+        kept = value if value.dtype == bool else value.astype(np.float32)
+        ds[name] = (ds[name].dims, kept)
+    for name in ("closure_before", "closure_after"):  # only g, r, i and z are covered
+        ds[name] = ds[name].where(np.isin(np.arange(9), (3, 4, 5, 6))[:, None, None])
+    ds.attrs |= {
+        "name": "disc", "correlation": {"model": "none"},
+        "corr_range": [float(wave[0]), float(wave[-1])],
+    }  # fmt: skip
+    return _with_factor(_lazy(ds, {"wave": 100, "y": 8, "x": 8}))
+
+
+def _continuum(wave: np.ndarray) -> np.ndarray:
+    return (wave / 5500.0) ** -0.5 * (1 + 0.2 * np.tanh((wave - 4000) / 200))
+
+
 def _attrs(wcs: WCS, wave: np.ndarray, corrected: bool) -> dict[str, Any]:
     return {
         "kind": "specphoto", "survey": "manga", "name": "toy", "corrected": corrected,

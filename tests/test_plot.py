@@ -32,11 +32,14 @@ def _pixel(ds: xr.Dataset) -> tuple[int, int]:
 
 
 def test_rgb_image__region_outlined_along_pixels(ds: xr.Dataset, ax: Axes) -> None:
+    ds = ds.assign(coverage=ds["coverage"].where(ds["coverage"] > 0.1, 0.0))
     assert plot.rgb_image(ds, ax, pixels=[_pixel(ds)]) is ax
-    (outline,) = ax.collections
+    outline, footprint = ax.collections
     region = np.pad(ds["spec_region"].values, 1)
     edges = (region[1:] != region[:-1]).sum() + (region[:, 1:] != region[:, :-1]).sum()
     assert len(outline.get_segments()) == edges
+    assert len(footprint.get_segments()) > 0
+    assert ax.get_title().endswith("solid: spec_region; dashed: IFS")
     assert "arcsec" in ax.get_xlabel()
     ax.figure.draw_without_rendering()
 

@@ -1,0 +1,54 @@
+"""Reads pixels block by block and keeps the last few blocks: neighbours answer at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from specphoto.extract import Extract, pixel_extract
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Blocks"]
+
+_CUBES = ("spec_flux", "spec_err", "spec_mask", "mod_flux")
+# Pixels on a side: what a stored chunk holds, all of which is decompressed for one of its pixels.
+_SIDE = 32
+_KEPT = 4
+
+
+class Blocks:
+    """Pixels of a lazy dataset.
+
+    Parameters
+    ----------
+    ds
+        A matched cube, corrected or not. Its maps and images are read with the first pixel; of
+        its cubes the last few blocks of 32 x 32 pixels are kept (60 MB each for MaNGA).
+    """
+
+    def __init__(self, ds: xr.Dataset) -> None:
+        self._cubes = [name for name in _CUBES if name in ds]
+        self._ds = ds
+        self._kept: OrderedDict[tuple[int, int], xr.Dataset] = OrderedDict()
+
+    def pixel(self, y: int, x: int) -> Extract:
+        """Read one pixel; see :func:`specphoto.extract.pixel_extract`."""
+        if not (0 <= y < self._ds.sizes["y"] and 0 <= x < self._ds.sizes["x"]):
+            return pixel_extract(self._ds, (y, x))  # which says what is wrong
+        corner = (y // _SIDE, x // _SIDE)
+        one = pixel_extract(self._block(corner), (y % _SIDE, x % _SIDE))
+        return replace(one, where=f"pixel x = {x}, y = {y}")
+
+    def _block(self, corner: tuple[int, int]) -> xr.Dataset:
+        if corner not in self._kept:
+            cut = {dim: slice(_SIDE * at, _SIDE * (at + 1))
+                   for dim, at in zip("yx", corner, strict=True)}  # fmt: skip
+            part = self._ds.isel(cut)
+            self._kept[corner] = part.assign(part[self._cubes].compute().data_vars)
+        self._kept.move_to_end(corner)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[corner]

@@ -1,0 +1,75 @@
+"""Styles of the viewer, and what the browser does by itself: dark colours, downloads."""
+
+from __future__ import annotations
+
+__all__ = ["CSS", "DARK", "DOWNLOAD", "TEMPLATE", "WRAP"]
+
+# Side by side where there is room, else below each other.
+WRAP = """
+:host { flex-wrap: wrap; gap: 0.5rem; }
+"""
+
+CSS = """
+:host { color: inherit; font-size: 14px; }
+.bk-input { background-color: Field; color: FieldText; border-color: GrayText; }
+.bk-btn-default { background-color: ButtonFace; color: ButtonText; border-color: GrayText; }
+a { color: LinkText; }
+:focus-visible { outline: 3px solid #56b4e9 !important; outline-offset: 2px; }
+"""
+
+# Canvases know nothing of style sheets: their colours are set here.
+DARK = """
+const lab = document.body.dataset.jpThemeLight;
+const dark = lab === undefined ? matchMedia("(prefers-color-scheme: dark)").matches
+  : lab === "false";
+if (!dark || plots[0].tags.includes("dark")) return;
+plots[0].tags = [...plots[0].tags, "dark"];
+const ground = "#15171a", text = "#ececec", line = "#6a6e75";
+for (const plot of plots) {
+  plot.setv({ background_fill_color: ground, border_fill_color: ground, outline_line_color: line });
+  if (plot.title) plot.title.text_color = text;
+  for (const axis of [...plot.left, ...plot.below, ...plot.right]) {
+    if (axis.axis_label_text_color === undefined) continue;
+    axis.setv({ axis_label_text_color: text, major_label_text_color: text, axis_line_color: line,
+      major_tick_line_color: line, minor_tick_line_color: line });
+  }
+  for (const grid of plot.center) {
+    if (grid.grid_line_color !== undefined) grid.grid_line_color = "#33373d";
+    if (grid.label_text_color !== undefined && grid.background_fill_color !== undefined) {
+      grid.setv({ background_fill_color: ground, label_text_color: text });
+    }
+  }
+}
+bar.setv({ background_fill_color: ground, major_label_text_color: text });
+"""
+
+DOWNLOAD = """
+const bytes = Uint8Array.from(atob(file.data.base64[0]), (c) => c.charCodeAt(0));
+const link = document.createElement("a");
+link.href = URL.createObjectURL(new Blob([bytes], { type: file.data.mime[0] }));
+link.download = file.data.name[0];
+link.click();
+URL.revokeObjectURL(link.href);
+"""
+
+TEMPLATE = """
+{% block preamble %}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<style>
+:root { color-scheme: light dark; }
+html { background: #fff; color: #1a1a1a; font: 16px/1.5 system-ui, sans-serif; }
+main { margin: 0 auto; padding: .75rem; max-width: 110rem; }
+h1 { margin: 0 0 .25rem; font-size: 1.3rem; }
+main > p { margin: 0 0 .5rem; }
+@media (prefers-color-scheme: dark) { html { background: #15171a; color: #ececec; } }
+</style>
+{% endblock %}
+{% block contents %}
+<main>
+<h1>{{ title | e }}</h1>
+<p>Click on a pixel, drag an aperture, or type x and y.</p>
+{{ embed(roots[0]) }}
+</main>
+{% endblock %}
+"""

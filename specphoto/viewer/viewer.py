@@ -1,0 +1,286 @@
+"""The viewer itself: what happens when one clicks."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from bokeh.events import SelectionGeometry, Tap
+from bokeh.layouts import column, row
+from bokeh.models import (
+    Button,
+    ColumnDataSource,
+    CustomJS,
+    Div,
+    InlineStyleSheet,
+    Select,
+    Slider,
+    Spinner,
+)
+from matplotlib.path import Path as Outline
+
+from specphoto.cube import identify, validate
+from specphoto.errors import InputError
+from specphoto.extract import aperture_extract
+from specphoto.maps import QUANTITIES, known_quantities, quantity_map
+from specphoto.plot.images import rgb_array
+from specphoto.viewer.blocks import Blocks
+from specphoto.viewer.looks import CSS, DARK, DOWNLOAD, WRAP
+from specphoto.viewer.panels import MapPanel, SpectrumPanel
+from specphoto.viewer.words import data_text, figure_bytes, readout
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from bokeh.models import LayoutDOM
+    from numpy.typing import NDArray
+
+    from specphoto.extract import Extract
+
+__all__ = ["Viewer", "view"]
+
+_RGB = "three colours"
+
+
+def view(ds: xr.Dataset) -> Viewer:
+    """Look at a dataset in Jupyter: click a pixel, drag an aperture, switch maps.
+
+    The last expression of a cell shows it. It needs ``jupyter_bokeh``
+    (``pip install 'specphoto[jupyter]'``). Outside Jupyter: ``specphoto view PRODUCT``.
+
+    Parameters
+    ----------
+    ds
+        A matched cube, corrected or not; lazy ones are read as far as one looks.
+
+    Raises
+    ------
+    InputError
+        If it has no spectra.
+
+    Examples
+    --------
+    >>> import specphoto
+    >>> specphoto.view(specphoto.open_cube("ngc.zarr"))  # doctest: +SKIP
+    """
+    return Viewer(ds)
+
+
+class Viewer:
+    """Map on the left, spectrum on the right, and what joins them.
+
+    Parameters
+    ----------
+    ds
+        A matched cube, corrected or not.
+    blocks
+        Reads its pixels; viewers of one dataset may share it.
+
+    Attributes
+    ----------
+    blocks
+        The same.
+    layout
+        Bokeh's layout, for a document or a widget.
+    shown
+        What the right side shows.
+    """
+
+    def __init__(self, ds: xr.Dataset, blocks: Blocks | None = None) -> None:
+        validate(ds, "spec_flux", "spec_mask", "wave", verb="view")
+        self._ds = ds
+        self.blocks = blocks or Blocks(ds)
+        self._map, self._spectrum = MapPanel(ds), SpectrumPanel()
+        self._made: Any = None
+        self._make_controls()
+        self.layout = self._laid_out()
+        self._show_map()
+        self._choose(*self._first())
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """Show it in Jupyter."""
+        try:
+            from jupyter_bokeh import BokehModel
+        except ImportError as error:
+            raise InputError(
+                "specphoto.view", expected="jupyter_bokeh, which joins the page to Python",
+                found="none", remedy="pip install 'specphoto[jupyter]'",
+            ) from error  # fmt: skip
+        if self._made is None:
+            self._made = BokehModel(self.layout)
+        return self._made._repr_mimebundle_(**options)
+
+    def _first(self) -> tuple[int, int]:
+        """Brightest trusted pixel, or the one in the middle."""
+        middle = self._ds.sizes["y"] // 2, self._ds.sizes["x"] // 2
+        if "spec_region" not in self._ds or not self._ds["spec_region"].values.any():
+            return middle
+        region = self._ds["spec_region"].values
+        if "photo_flux" not in self._ds:
+            rows, columns = np.nonzero(region)
+            return int(rows[rows.size // 2]), int(columns[rows.size // 2])
+        light = self._ds["photo_flux"].isel(band=self._ds.sizes["band"] // 2).values
+        light = np.where(region & np.isfinite(light), light, -np.inf)
+        y, x = np.unravel_index(int(np.argmax(light)), light.shape)
+        return int(y), int(x)
+
+    def _make_controls(self) -> None:
+        ds, wave = self._ds, self._ds["wave"].values
+        options = [(q.name, q.label) for q in known_quantities(ds)]
+        if "photo_flux" in ds:
+            options.insert(0, (_RGB, "three-colour image"))
+        bands = [str(b) for b in ds["band"].values] if "band" in ds else []
+        self.quantity = Select(
+            title="Map", options=options, value=options[0][0], name="quantity", width=200
+        )
+        self.band = Select(
+            title="Band", options=bands, value=bands[len(bands) // 2] if bands else "",
+            name="band", visible=False,
+        )  # fmt: skip
+        self.wave = Slider(
+            title="Wavelength (Å)", start=float(wave[0]), end=float(wave[-1]),
+            value=float(wave[wave.size // 2]), step=float(np.median(np.diff(wave))),
+            format="0", name="wave", visible=False, sizing_mode="stretch_width",
+        )  # fmt: skip
+        self.x, self.y = (
+            Spinner(
+                title=axis, low=0, high=ds.sizes[axis] - 1, step=1, value=0, width=90, name=axis
+            )
+            for axis in ("x", "y")
+        )
+        self.said = Div(name="said", html_attributes={"role": "status", "aria-live": "polite"})
+        self._file = ColumnDataSource(data={"name": [], "mime": [], "base64": []}, name="file")
+        self._file.js_on_change("data", CustomJS(args={"file": self._file}, code=DOWNLOAD))
+        self._act()
+
+    def _act(self) -> None:
+        """Join controls and plots to what they do."""
+        self.quantity.on_change("value", self._mapped)
+        self.band.on_change("value", self._mapped)
+        # when the handle is let go, or by a key: planes of the cube are read
+        self.wave.on_change("value_throttled", self._mapped)
+        for spinner in (self.x, self.y):
+            spinner.on_change("value", self._typed)
+        self._map.plot.on_event(Tap, self._tapped)
+        self._map.plot.on_event(SelectionGeometry, self._dragged)
+
+    def _laid_out(self) -> LayoutDOM:
+        buttons = []
+        for label, kind in (("Figure, PDF", "pdf"), ("Figure, PNG", "png"), ("Data, ECSV", "ecsv")):
+            button = Button(label=label, width=110, name=kind)
+            button.on_click(lambda kind=kind: self._export(kind))
+            buttons.append(button)
+        wrap, css = InlineStyleSheet(css=WRAP), InlineStyleSheet(css=CSS)
+        row_of = {"sizing_mode": "stretch_width", "stylesheets": [wrap]}
+        controls = row(self.quantity, self.band, self.x, self.y, **row_of)
+        narrow = {"sizing_mode": "stretch_width", "min_width": 320}
+        left = column(controls, self.wave, self._map.plot, **narrow)
+        right = column(
+            self.said, self._spectrum.sed, self._spectrum.factor, row(*buttons, **row_of),
+            **narrow,
+        )  # fmt: skip
+        for widget in (self.quantity, self.band, self.wave, self.x, self.y, self.said, *buttons):
+            widget.stylesheets = [css]
+        plots = [self._map.plot, self._spectrum.sed, self._spectrum.factor]
+        # the width is set when a plot is first laid out, in a page of its own and in a notebook
+        self._map.plot.js_on_change(
+            "inner_width", CustomJS(args={"plots": plots, "bar": self._map.bar}, code=DARK)
+        )
+        return row(left, right, name="viewer", **row_of)
+
+    def _mapped(self, _attr: str, _old: Any, _new: Any) -> None:
+        self._show_map()
+
+    def _show_map(self) -> None:
+        name = self.quantity.value
+        per = None if name == _RGB else QUANTITIES[name].per
+        self.band.visible, self.wave.visible = per == "band", per == "wave"
+        self._spectrum.slit.update(location=self.wave.value, visible=per == "wave")
+        if name == _RGB:
+            image, bands = rgb_array(self._ds)
+            self._map.show_colours(image)
+            label = "three-colour image: " + ", ".join(b.replace("_", " ") for b in bands)
+            known = bool(image.any())
+        else:
+            asked = quantity_map(self._ds, name, wave=self.wave.value, band=self.band.value)
+            values = asked.values.astype(float)
+            self._map.show(values, QUANTITIES[name].centre)
+            label, known = asked.attrs["label"], bool(np.isfinite(values).any())
+        self._map.plot.title.text = label if known else f"{label}: unknown in every pixel"
+        _describe(
+            self._map.plot, f"Map: {self._map.plot.title.text}. Choose pixels by x and y too."
+        )
+
+    def _tapped(self, event: Any) -> None:
+        y, x = round(event.y), round(event.x)
+        if 0 <= y < self._ds.sizes["y"] and 0 <= x < self._ds.sizes["x"]:
+            self._choose(y, x)
+        else:
+            self._say("outside the image: click on a pixel")
+
+    def _typed(self, _attr: str, _old: Any, _new: Any) -> None:
+        if self.x.value is not None and self.y.value is not None:
+            self._choose(int(self.y.value), int(self.x.value))
+
+    def _choose(self, y: int, x: int) -> None:
+        """Show a pixel."""
+        if getattr(self, "_at", None) == (y, x):
+            return
+        self._at: tuple[int, int] | None = (y, x)
+        self.x.value, self.y.value = x, y
+        inside = np.zeros((self._ds.sizes["y"], self._ds.sizes["x"]), bool)
+        inside[y, x] = True
+        self._show(self.blocks.pixel(y, x), inside)
+
+    def _dragged(self, event: Any) -> None:
+        if not event.final:
+            return
+        inside = _inside(event.geometry, (self._ds.sizes["y"], self._ds.sizes["x"]))
+        try:
+            one = aperture_extract(self._ds, inside)
+        except InputError as error:
+            self._say(str(error))
+            return
+        self._at = None
+        self._show(one, inside)
+
+    def _show(self, one: Extract, inside: NDArray[np.bool_]) -> None:
+        self.shown = one
+        self._map.mark(inside)
+        self._spectrum.show(one)
+        y, x = (float(v.mean()) for v in np.nonzero(inside))
+        self.said.text = readout(self._ds, one, y, x)
+        for plot, what in ((self._spectrum.sed, "Spectrum and images"),
+                           (self._spectrum.factor, "Correction factor")):  # fmt: skip
+            _describe(plot, f"{what} of {one.where}. {one.note}")
+
+    def _say(self, text: str) -> None:
+        self.said.text = f"<em>{text}</em>"
+
+    def _export(self, kind: str) -> None:
+        """Send the figure or the data of what is shown to the browser, as a file."""
+        name = identify(self._ds).split(" (")[0]
+        data = (data_text(self.shown, name).encode() if kind == "ecsv"
+                else figure_bytes(self.shown, kind))  # fmt: skip
+        mime = {"ecsv": "text/plain", "pdf": "application/pdf", "png": "image/png"}[kind]
+        stem = f"{name} {self.shown.where}".replace(" = ", "").replace(",", "").replace(" ", "_")
+        self._file.data = {
+            "name": [f"{stem}.{kind}"], "mime": [mime], "base64": [base64.b64encode(data).decode()],
+        }  # fmt: skip
+
+
+def _describe(plot: Any, text: str) -> None:
+    """Tell those who do not see a plot what it shows."""
+    plot.html_attributes = {"role": "img", "aria-label": text}
+
+
+def _inside(geometry: dict[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels whose middle is inside a rectangle or a drawn line."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    if geometry["type"] == "rect":
+        x0, x1 = sorted((geometry["x0"], geometry["x1"]))
+        y0, y1 = sorted((geometry["y0"], geometry["y1"]))
+        return np.asarray((x >= x0) & (x <= x1) & (y >= y0) & (y <= y1))
+    corners = np.column_stack([geometry["x"], geometry["y"]])
+    points = np.column_stack([x.ravel(), y.ravel()])
+    return np.asarray(Outline(corners).contains_points(points).reshape(shape))
