@@ -82,11 +82,13 @@ SurveyName = Annotated[
     ),
 ]
 SourcePsf = Annotated[str | None, typer.Option(
-    "--source-psf", help="FWHM of the cube's PSF in arcsec, instead of the header's at each "
-    "wavelength; or 'images' for the survey's images of it.", rich_help_panel=_INPUT)]  # fmt: skip
+    "--source-psf", help="PSF of the cube instead of the header's: FWHM in arcsec, a FITS image of "
+    "a star, a text file of wavelengths and FWHM, or 'images' for the survey's own.",
+    rich_help_panel=_INPUT)]  # fmt: skip
 Psf = Annotated[str | None, typer.Option(
-    "--psf", help="PSF of the images, or of the grid: FWHM in arcsec, or the name of a band "
-    "(wise_w2); by default what their file states.", rich_help_panel=_INPUT)]  # fmt: skip
+    "--psf", help="PSF of the images, or of the grid: FWHM in arcsec, the name of a band "
+    "(wise_w2), or a FITS image of a star; by default what their file states.",
+    rich_help_panel=_INPUT)]  # fmt: skip
 MaskBits = Annotated[list[str] | None, typer.Option(
     "--mask-bit", help="Bit of the survey's mask that makes a channel useless, by name or number; "
     "may be repeated, and replaces the survey's usual ones.", rich_help_panel=_INPUT)]  # fmt: skip
@@ -213,7 +215,7 @@ def match(
     results[/bold]
     """
     options = {
-        "source_psf": _number(source_psf), "target_psf": _number(psf), "ebv": ebv,
+        "source_psf": _psf(source_psf, table=True), "target_psf": _psf(psf), "ebv": ebv,
         "register": _REGISTER[register], "max_shift": max_shift,
         "correlation": _correlation(correlation), "compensate": not no_compensate,
         "max_bias": max_bias, "library": library, "order": order, "method": method.value,
@@ -282,7 +284,7 @@ def spatial(
     --source-psf 1.05 -o matched.fits[/bold]
     """
     options = {
-        "source_psf": _number(source_psf), "ebv": ebv, "register": _REGISTER[register],
+        "source_psf": _psf(source_psf, table=True), "ebv": ebv, "register": _REGISTER[register],
         "max_shift": max_shift, "correlation": _correlation(correlation),
         "compensate": not no_compensate, "max_bias": max_bias, "compat": compat and compat.value,
         "kernel": kernel and _image(kernel),
@@ -293,7 +295,7 @@ def spatial(
 
         made = run_spatial(
             cube, output, photometry=photometry, grid=grid, pixel_scale=pixel_scale,
-            psf=_number(psf), survey=survey, mask_bits=mask_bit, redshift=redshift,
+            psf=_psf(psf), survey=survey, mask_bits=mask_bit, redshift=redshift,
             overwrite=overwrite, cluster=computer, progress=bars.show, **options,
         )  # fmt: skip
     _report(made)
@@ -348,7 +350,7 @@ def images(
     image: Annotated[
         list[str],
         typer.Argument(
-            help="PATH,band=NAME and what the file does not say: psf=FWHM or a band's name, "
+            help="PATH,band=NAME and what the file does not say: psf=FWHM, a band or PSF.fits, "
             "noise=HDU, noise_kind=weight, zero_point=AB, unit=..., sky=estimate, hdu=NAME."
         ),
     ],
@@ -366,7 +368,8 @@ def images(
         str | None,
         typer.Option(
             "--psf",
-            help="PSF to reach: FWHM in arcsec, or a band's name; by default the broadest of all.",
+            help="PSF to reach: FWHM in arcsec, a band's name, or a FITS image of a star; by "
+            "default the broadest of all.",
         ),
     ] = None,
     cube_psf: Annotated[
@@ -382,7 +385,7 @@ def images(
     from specphoto.imaging import run_images
 
     made = run_images(
-        image, output, cube=on, grid=grid, pixel_scale=pixel_scale, psf=_number(psf),
+        image, output, cube=on, grid=grid, pixel_scale=pixel_scale, psf=_psf(psf),
         cube_psf=cube_psf, overwrite=overwrite,
     )  # fmt: skip
     results.print(str(made), highlight=False, soft_wrap=True)
@@ -394,15 +397,8 @@ def register(
     photometry: Annotated[
         str, typer.Argument(help="Photometric cube, or one image as PATH,band=NAME,...")
     ],
-    source_psf: Annotated[
-        float | None, typer.Option("--source-psf", help="FWHM of the cube's PSF in arcsec.")
-    ] = None,
-    psf: Annotated[
-        str | None,
-        typer.Option(
-            "--psf", help="PSF of the photometric cube: FWHM in arcsec, or a band's name."
-        ),
-    ] = None,
+    source_psf: SourcePsf = None,
+    psf: Psf = None,
     min_covered: Annotated[
         float, typer.Option("--min-covered", help="Share of a band that the cube has to cover.")
     ] = 0.95,
@@ -421,8 +417,8 @@ def register(
     from specphoto.imaging import run_register
 
     found = run_register(
-        cube, photometry, source_psf=source_psf, target_psf=_number(psf), survey=survey,
-        max_shift=max_shift, min_covered=min_covered, figure=figure,
+        cube, photometry, source_psf=_psf(source_psf, table=True), target_psf=_psf(psf),
+        survey=survey, max_shift=max_shift, min_covered=min_covered, figure=figure,
     )  # fmt: skip
     results.print(table(f"{cube.name} on {photometry.split(',')[0]}", describe_registration(found)))
     if figure is not None:
@@ -509,6 +505,13 @@ def _number(text: str | None) -> float | str | None:
         return None if text is None else float(text)
     except ValueError:
         return text
+
+
+def _psf(text: str | None, *, table: bool = False) -> Any:
+    """Return the PSF that a text names."""
+    from specphoto.io.psf_file import parse_psf
+
+    return None if text is None else parse_psf(text, table=table)
 
 
 def _correlation(text: str | None) -> dict[str, Any] | None:

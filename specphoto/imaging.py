@@ -10,6 +10,8 @@ from specphoto.io import open_ifs, open_photometry, write_fits
 from specphoto.io.grid import grid_from_image
 from specphoto.io.image_file import parse_image
 from specphoto.photometry.match import photometry_from_images
+from specphoto.spatial.inputs import source_psfs
+from specphoto.spatial.psf import broadest
 from specphoto.spatial.register import register
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from specphoto.cube import Grid
+    from specphoto.spatial.psf import PSF
 
 __all__ = ["run_images", "run_register"]
 
@@ -30,7 +33,7 @@ def run_images(
     cube: str | os.PathLike[str] | None = None,
     grid: str | os.PathLike[str] | None = None,
     pixel_scale: float | None = None,
-    psf: float | str | None = None,
+    psf: PSF | float | str | None = None,
     cube_psf: float | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -65,7 +68,7 @@ def run_images(
 
 def _grid(
     cube: str | os.PathLike[str] | None, grid: str | os.PathLike[str] | None,
-    pixel_scale: float | None, psf: float | str | None, cube_psf: float | None,
+    pixel_scale: float | None, psf: PSF | float | str | None, cube_psf: float | None,
 ) -> xr.Dataset | Grid:  # fmt: skip
     if cube is not None and grid is None:
         return open_ifs(cube, psf_fwhm=cube_psf)
@@ -74,20 +77,20 @@ def _grid(
             "grid", expected="either a cube or an image that sets the grid",
             found="neither" if grid is None else "both", remedy="give --on CUBE or --grid IMAGE",
         )  # fmt: skip
-    if not isinstance(psf, int | float):
+    if psf is None:
         raise InputError(
             str(grid), expected="the FWHM of the PSF to reach, which an image does not state",
             found=repr(psf), remedy="give one in arcsec (psf=..., --psf)",
         )  # fmt: skip
-    return grid_from_image(grid, pixel_scale=pixel_scale, psf=float(psf))
+    return grid_from_image(grid, pixel_scale=pixel_scale, psf=psf)
 
 
 def run_register(
     cube: str | os.PathLike[str],
     photometry: str,
     *,
-    source_psf: float | None = None,
-    target_psf: float | str | None = None,
+    source_psf: PSF | float | str | Sequence[tuple[float, float]] | None = None,
+    target_psf: PSF | float | str | None = None,
     survey: str = "auto",
     figure: str | os.PathLike[str] | None = None,
     **options: Any,
@@ -102,8 +105,8 @@ def run_register(
         A photometric cube, or one image as ``path,band=NAME,option=...``, which is first brought
         to the cube's pixels and PSF.
     source_psf, target_psf
-        PSF of the cube (FWHM in arcsec) and of the photometric cube, where the files do not say
-        or say it wrong.
+        PSF of the cube and of the photometric cube, where the files do not say or say it wrong,
+        as for :func:`specphoto.register`.
     survey
         Of the cube, or 'auto'.
     figure
@@ -121,12 +124,16 @@ def run_register(
     InputError
         If a file or an option cannot be used.
     """
-    ifs = open_ifs(cube, survey=survey, psf_fwhm=source_psf)
+    fwhm = source_psf if isinstance(source_psf, int | float) else None
+    ifs = open_ifs(cube, survey=survey, psf_fwhm=fwhm)
+    given = source_psf if fwhm is None else None
     if ",band=" in photometry.replace(" ", ""):
-        images = photometry_from_images(parse_image(photometry), ifs)
+        psf = None if given is None else broadest(source_psfs(ifs, given)[1])
+        images = photometry_from_images(parse_image(photometry), ifs, psf)
     else:
         images = open_photometry(photometry)
-    found = register(ifs, images, target_psf=target_psf, **options).compute()
+    options |= {"source_psf": given, "target_psf": target_psf}
+    found = register(ifs, images, **options).compute()
     if figure is not None:
         _draw(found, figure)
     return found

@@ -18,7 +18,6 @@ from specphoto.io import open_cube, open_ifs, open_photometry
 from specphoto.io.grid import grid_from_image
 from specphoto.io.products import write_products
 from specphoto.spatial.match import match_spatial
-from specphoto.spatial.psf import PSF, psf_attrs
 from specphoto.spectral.match import match_spectral
 from specphoto.stages import StageWatch
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from specphoto.cube import Grid
+    from specphoto.spatial.psf import PSF
     from specphoto.stages import Stage
 
 __all__ = [
@@ -182,7 +182,7 @@ def run_spatial(
     photometry: str | os.PathLike[str] | None = None,
     grid: str | os.PathLike[str] | None = None,
     pixel_scale: float | None = None,
-    psf: float | str | None = None,
+    psf: PSF | float | str | None = None,
     survey: str = "auto",
     mask_bits: Sequence[str | int] | None = None,
     redshift: float | None = None,
@@ -202,8 +202,8 @@ def run_spatial(
     photometry, grid
         One of the two: a photometric cube, or an image whose WCS and frame set the grid.
     pixel_scale, psf
-        Pixel of the target in arcsec, and its PSF: FWHM in arcsec or the name of a band; by
-        default those of the images.
+        Pixel of the target in arcsec, and its PSF: FWHM in arcsec, a PSF or the name of a band;
+        by default those of the images.
     survey, mask_bits, redshift, overwrite, cluster, progress
         As in :func:`run`.
     **options
@@ -228,7 +228,7 @@ def run_spatial(
 
 def _spatial_target(
     ifs: xr.Dataset, photometry: str | os.PathLike[str] | None,
-    grid: str | os.PathLike[str] | None, pixel_scale: float | None, psf: float | str | None,
+    grid: str | os.PathLike[str] | None, pixel_scale: float | None, psf: PSF | float | str | None,
     compat: Literal["pixedfit"] | None,
 ) -> xr.Dataset | Grid:  # fmt: skip
     if photometry is not None and grid is None:
@@ -244,8 +244,7 @@ def _spatial_target(
             str(grid), expected="the FWHM of the PSF to reach, which an image does not state",
             found="none", remedy="give one in arcsec (psf=..., --psf)",
         )  # fmt: skip
-    wanted = (psf_attrs(PSF.named(psf)) or {}) if isinstance(psf, str) else psf
-    return grid_from_image(grid, pixel_scale=pixel_scale, psf=wanted, around=ifs)
+    return grid_from_image(grid, pixel_scale=pixel_scale, psf=psf, around=ifs)
 
 
 def run_spectral(

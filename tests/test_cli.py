@@ -142,6 +142,44 @@ def test_spatial__options_of_pointing_noise_and_masks(
     assert steps["match_spatial"]["register"] == "report"
 
 
+def test_psf__by_image_and_by_table(tmp_path: Path, run: Callable, here: None) -> None:
+    galaxy = small_galaxy()
+    y, x = np.indices((61, 61)) - 30.0
+    star = fits.PrimaryHDU((1.0 + (x**2 + y**2) / 8.0**2) ** -2.5)
+    star.header["PIXSCALE"] = 0.5
+    star.writeto(tmp_path / "star.fits")
+    (tmp_path / "psf.txt").write_text("# Angstrom, arcsec\n5000 2.6\n\n8000, 2.4  # red\n")
+    code, _, err = run(
+        "spatial", galaxy.cube.path, galaxy.photometry.path, "-o", tmp_path / "a.zarr",
+        "--psf", tmp_path / "star.fits", "--source-psf", tmp_path / "psf.txt",
+    )  # fmt: skip
+    assert code == 0, err
+    ds = specphoto.open_cube(tmp_path / "a.zarr")
+    assert ds.attrs["psf"]["model"] == "image"
+    assert ds["target_psf"].shape == (61, 61)
+    options = ds.attrs["provenance"][-1]["options"]
+    assert options["psf_wave"] == [5000.0, 8000.0]
+    assert [psf["fwhm"] for psf in options["source_psf"]] == [[2.6], [2.4]]
+    # the cube's own by the survey's images, against the images of the sky
+    code, out, err = run(
+        "register", galaxy.cube.path, galaxy.photometry.path, "--source-psf", "images"
+    )
+    assert code == 0, err
+    assert "sdss r" in out.replace("_", " ")
+    for option, text, told in (
+        ("--source-psf", "5000 2.6\n6000\n", "psf.txt, line 2: expected a wavelength in"),
+        ("--psf", "5000 2.6\n", "psf.txt: expected one PSF: a FWHM"),
+    ):
+        (tmp_path / "psf.txt").write_text(text)
+        code, _, err = run(
+            "spatial", galaxy.cube.path, galaxy.photometry.path, "-o", tmp_path / "b.zarr",
+            option, tmp_path / "psf.txt",
+        )  # fmt: skip
+        assert code == 2
+        assert told in err
+        assert not (tmp_path / "b.zarr").exists()
+
+
 def test_register__says_where_the_cube_lies(tmp_path: Path, run: Callable) -> None:
     galaxy = small_galaxy()
     code, out, err = run(

@@ -514,6 +514,7 @@ def test_registration__figure():
     ]  # fmt: skip
     assert "arcsec" in axes[1].texts[0].get_text()
     assert "correlation 0.99" in axes[2].texts[0].get_text()
+    assert "grey: not compared" in axes[2].texts[0].get_text()
     assert np.nanmax(axes[0].images[0].get_array()) == pytest.approx(1.0)
 
 

@@ -12,6 +12,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from specphoto.cube import Grid, celestial_wcs
 from specphoto.errors import InputError
 from specphoto.io.fitsfile import open_fits
+from specphoto.spatial.psf import PSF
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +27,7 @@ __all__ = ["grid_from_image"]
 def grid_from_image(
     path: str | os.PathLike[str],
     *,
-    psf: float | dict[str, Any],
+    psf: PSF | float | str | dict[str, Any],
     pixel_scale: float | None = None,
     around: xr.Dataset | None = None,
 ) -> Grid:
@@ -41,7 +42,8 @@ def grid_from_image(
     path
         FITS image, gzipped or not.
     psf
-        FWHM of the target PSF in arcsec, or a PSF attribute dictionary (:mod:`specphoto.cube`).
+        Target PSF: FWHM in arcsec, a :class:`~specphoto.spatial.psf.PSF`, a band's name, or a PSF
+        attribute dictionary (:mod:`specphoto.cube`).
     pixel_scale
         Pixel side in arcsec; by default the image's own.
     around
@@ -57,7 +59,8 @@ def grid_from_image(
     InputError
         If the file has no such HDU, the cube lies off the image, or a number is not positive.
     """
-    fwhm = _positive("psf", float(np.max(psf["fwhm"])) if isinstance(psf, dict) else psf)
+    psf = PSF.named(psf) if isinstance(psf, str) else psf
+    fwhm = _positive("psf", _fwhm(psf))
     wcs, shape = _image_wcs(path)
     own = proj_plane_pixel_scales(wcs) * 3600.0
     zoom = np.ones(2) if pixel_scale is None else _positive("pixel scale", pixel_scale) / own
@@ -74,6 +77,12 @@ def grid_from_image(
     scaled.wcs.crpix = scaled.wcs.crpix - first
     n_x, n_y = (last - first).astype(int)
     return Grid(scaled, (int(n_y), int(n_x)), psf)
+
+
+def _fwhm(psf: PSF | float | dict[str, Any]) -> float:
+    if isinstance(psf, PSF):
+        return psf.fwhm
+    return float(np.max(psf["fwhm"])) if isinstance(psf, dict) else psf
 
 
 def _positive(name: str, value: float) -> float:

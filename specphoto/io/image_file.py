@@ -16,6 +16,7 @@ from specphoto.errors import InputError
 from specphoto.io import survey
 from specphoto.io.fitsfile import open_fits
 from specphoto.io.image_unit import flux_factor
+from specphoto.io.psf_file import read_psf_image
 from specphoto.photometry.filters import Filter, load_filter
 from specphoto.spatial.geometry import PixelFrame
 from specphoto.spatial.psf import PSF, known_psf, psf_attrs
@@ -186,18 +187,7 @@ def _opened(image: Image) -> tuple[FitsFile | None, Hdu | None]:
         return file, file[image.hdu.strip().upper()]
     if "SCI" in file:
         return file, file["SCI"]
-    return file, _first_image(file)
-
-
-def _first_image(file: FitsFile) -> Hdu:
-    for hdu in file.hdus:
-        if len(hdu.shape) == 2:
-            return hdu
-    raise InputError(
-        file.path, expected="a 2-D image",
-        found="the HDUs " + ", ".join(f"{hdu.name} {hdu.shape}" for hdu in file.hdus),
-        remedy="name the HDU (hdu), or cut the plane out of the cube",
-    )  # fmt: skip
+    return file, survey.first_image(file)
 
 
 def _header(file: FitsFile | None, hdu: Hdu | None) -> fits.Header:
@@ -276,7 +266,7 @@ def _other_file(
             remedy=f"give one of the HDUs ({names}) or the path of a FITS image",
         )  # fmt: skip
     other = open_fits(given)
-    return other.array(_first_image(other).name, dtype=np.float64)
+    return other.array(survey.first_image(other).name, dtype=np.float64)
 
 
 def _kind(image: Image, where: str) -> str:
@@ -305,25 +295,8 @@ def _psf(given: Any, wave: float, where: str) -> PSF | None:
     if given is None:
         return None
     if isinstance(given, str | os.PathLike):
-        return _psf_image(given) if Path(given).is_file() else PSF.named(str(given))
+        return read_psf_image(given) if Path(given).is_file() else PSF.named(str(given))
     return known_psf(given, None, wave, where)
-
-
-def _psf_image(path: str | os.PathLike[str]) -> PSF:
-    """PSF from an image of it, the pixel side from its card PIXSCALE or its WCS."""
-    file = open_fits(path)
-    hdu = _first_image(file)
-    where = f"{file.path}, {hdu.name}"
-    scale = survey.card([hdu.header], "PIXSCALE")
-    if scale is None and "CTYPE1" in hdu.header:
-        side = proj_plane_pixel_scales(survey.celestial(hdu.header, where)) * 3600.0
-        scale = float(np.sqrt(side[0] * side[1]))
-    if not isinstance(scale, int | float) or not scale > 0:
-        raise InputError(
-            where, expected="the pixel side of the PSF image (card PIXSCALE, arcsec, or a WCS)",
-            found=repr(scale), remedy="write the card, or give PSF.from_image(image, scale)",
-        )  # fmt: skip
-    return PSF.from_image(file.values(hdu.name), float(scale), name=where)
 
 
 def _said(given: Any) -> str | None:

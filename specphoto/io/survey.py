@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from astropy.io import fits
     from numpy.typing import DTypeLike, NDArray
 
+    from specphoto.io.fitsfile import FitsFile, Hdu
+
 __all__ = [
     "SIGMA_PER_FWHM",
     "assume",
@@ -34,6 +36,7 @@ __all__ = [
     "cube_dataset",
     "extinction_of",
     "fatal_bits",
+    "first_image",
     "flagged",
     "flux_scale",
     "instrument",
@@ -275,6 +278,18 @@ def lazily(
     """Apply a numpy function to arrays block by block, when they are computed."""
     out: da.Array = da.map_blocks(function, *arrays, dtype=dtype, **options)
     return out
+
+
+def first_image(file: FitsFile) -> Hdu:
+    """First HDU of two axes; InputError where there is none."""
+    for hdu in file.hdus:
+        if len(hdu.shape) == 2:
+            return hdu
+    raise InputError(
+        file.path, expected="a 2-D image",
+        found="the HDUs " + ", ".join(f"{hdu.name} {hdu.shape}" for hdu in file.hdus),
+        remedy="name the HDU (hdu), or cut the plane out of the cube",
+    )  # fmt: skip
 
 
 def cube_dataset(

@@ -133,12 +133,14 @@ def registration(
     axes[1].set_title("cube after the fit", fontsize=10)
     axes[2].set_title("cube − image", fontsize=10)
     axes[1].text(
-        0.03, 0.03, _shift_found(at), transform=axes[1].transAxes, color="white", fontsize=8
-    )
+        0.03, 0.03, _shift_found(at), transform=axes[1].transAxes, color="white", fontsize=8,
+        bbox={"facecolor": "black", "alpha": 0.6, "linewidth": 0},
+    )  # fmt: skip
     axes[2].text(
         0.03, 0.03, f"rms {float(at['register_residual']):.2%}\n"
-        f"correlation {float(at['register_correlation']):.4f}",
+        f"correlation {float(at['register_correlation']):.4f}\ngrey: not compared",
         transform=axes[2].transAxes, fontsize=8,
+        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0},
     )  # fmt: skip
     return axes
 

@@ -26,6 +26,7 @@ __all__ = [
     "noise_of",
     "resolution_of",
     "sky_per_pixel",
+    "source_psfs",
     "stated_psf",
     "wanted_psf",
 ]
@@ -76,15 +77,20 @@ def resolution_of(
     ifs: xr.Dataset, target: xr.Dataset | Grid, source_psf: Any, target_psf: Any
 ) -> Resolution:
     """PSF of the result, and kernels at the wavelengths where the cube's PSF is known."""
-    if isinstance(source_psf, str) and source_psf == "images":
-        source_psf = _psf_images(ifs)
-    wave, sources = psf_nodes(source_psf, ifs.attrs.get("psf"), identify(ifs))
+    wave, sources = source_psfs(ifs, source_psf)
     scale = pixel_scale(celestial_wcs(ifs))
     wanted = wanted_psf(ifs, target, target_psf)
     try:
         return common_resolution(wave, sources, wanted, scale, images=not isinstance(target, Grid))
     except InputError as error:
         raise error.within(identify(ifs)) from None
+
+
+def source_psfs(ifs: xr.Dataset, source_psf: Any) -> tuple[NDArray[np.float64], tuple[PSF, ...]]:
+    """Wavelengths where the cube's PSF is known, and what it is there: what is given or stated."""
+    if isinstance(source_psf, str) and source_psf == "images":
+        source_psf = _psf_images(ifs)
+    return psf_nodes(source_psf, ifs.attrs.get("psf"), identify(ifs))
 
 
 def _psf_images(ifs: xr.Dataset) -> list[tuple[float, PSF]]:
