@@ -186,7 +186,8 @@ class Viewer:
         self._map.plot.js_on_change(
             "inner_width", CustomJS(args={"plots": plots, "bar": self._map.bar}, code=DARK)
         )
-        return row(left, right, name="viewer", **row_of)
+        # only what the layout refers to reaches the browser
+        return row(left, right, name="viewer", tags=[self._file], **row_of)
 
     def _mapped(self, _attr: str, _old: Any, _new: Any) -> None:
         self._show_map()
