@@ -148,7 +148,7 @@ class SpectrumPanel:
         self.slit = Span(dimension="height", line_color=RED, line_dash="dashed", visible=False)
         self.sed.add_layout(self.slit)
         self.why = Label(
-            x=10, y=10, x_units="screen", y_units="screen", text="", background_fill_color="white",
+            x=180, y=10, x_units="screen", y_units="screen", text="", background_fill_color="white",
             text_color=BLACK, background_fill_alpha=0.9, padding=6, name="why",
         )  # fmt: skip
         self.why_factor = self.why.clone(name="why-factor")
