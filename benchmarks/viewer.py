@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from browser import chromium
 from test_browser_report import sample_rows
-from test_browser_viewer import READY
+from test_browser_viewer import PLACE, READY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -36,25 +36,23 @@ if TYPE_CHECKING:
 README = Path(__file__).with_name("README.md")
 MARK, END = "<!-- viewer -->", "<!-- end of viewer -->"
 # Milliseconds until an action shows in the document and the frame after it is drawn.
-CLICK = """([x, y, text]) => new Promise((done) => {
+# The clock starts in the page, when the button of the mouse comes up.
+CLICK = """(text) => {
   const said = Bokeh.documents[0].get_model_by_name("said");
-  const start = performance.now();
-  const seen = () => {
-    if (!said.text.includes(text)) return;
-    said.properties.text.change.disconnect(seen);
-    requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));
-  };
-  said.properties.text.change.connect(seen);
-  const view = Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name("map"));
-  const box = view.canvas_view.el.getBoundingClientRect();
-  const at = { clientX: box.left + view.frame.x_scale.compute(x),
-    clientY: box.top + view.frame.y_scale.compute(y), bubbles: true, composed: true,
-    pointerId: 1, isPrimary: true, button: 0, buttons: 1, pointerType: "mouse" };
-  const target = view.canvas_view.events_el;
-  target.dispatchEvent(new PointerEvent("pointerdown", at));
-  target.dispatchEvent(new PointerEvent("pointerup", { ...at, buttons: 0 }));
-})"""
-SLIDE = """(wave) => new Promise((done) => {
+  let start = 0;
+  addEventListener("pointerup", () => { start = performance.now(); }, { capture: true, once: true });
+  window.clicked = new Promise((done, fail) => {
+    setTimeout(() => fail(new Error("no answer to a click")), 30000);
+    const seen = () => {
+      if (!said.text.includes(text)) return;
+      said.properties.text.change.disconnect(seen);
+      requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));
+    };
+    said.properties.text.change.connect(seen);
+  });
+}"""
+SLIDE = """(wave) => new Promise((done, fail) => {
+  setTimeout(() => fail(new Error("no answer to the slider")), 30000);
   const doc = Bokeh.documents[0], map = doc.get_model_by_name("map").title;
   const start = performance.now(), before = map.text;
   const seen = () => {
@@ -131,7 +129,9 @@ def answers(page: Page, region: np.ndarray) -> list[tuple[str, float]]:
 
     def click(i: int) -> float:
         x, y = int(columns[i]), int(rows[i])
-        return float(page.evaluate(CLICK, [x, y, f"x = {x}, y = {y}<"]))
+        page.evaluate(CLICK, f"x = {x}, y = {y}<")
+        page.mouse.click(*page.evaluate(PLACE, [x, y]))
+        return float(page.evaluate("window.clicked"))
 
     new, known = [click(i) for i in first], [click(i) for i in later]
     page.get_by_label("Map", exact=True).select_option(label="correction factor")

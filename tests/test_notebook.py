@@ -54,7 +54,7 @@ def test_jupyterlab__a_click_shows_the_pixel(tmp_path: Path) -> None:
             port, token = found.groups()
             page.goto(f"http://127.0.0.1:{port}/lab/tree/view.ipynb?token={token}")
             page.locator(".jp-Notebook").wait_for()
-            page.get_by_text("Run", exact=True).click()
+            page.get_by_text("Run", exact=True).first.click()
             page.get_by_text("Run All Cells", exact=True).click()
             page.get_by_text("pixel x = 15, y = 15").wait_for()
             page.locator(".bk-Figure").first.scroll_into_view_if_needed()

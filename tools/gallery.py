@@ -59,11 +59,11 @@ def draw(ds: xr.Dataset) -> None:
 
 
 def save(figure: Figure, name: str) -> None:
-    """Write a figure in few colours: the repository stays small."""
+    """Write a figure, small."""
     path = FOLDER / f"{name}.png"
     with mpl.rc_context(plot.STYLE):
         figure.savefig(path, dpi=DPI)
-    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
+    Image.open(path).convert("RGB").save(path, optimize=True)
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bokeh.events import SelectionGeometry, Tap
+from bokeh.events import DoubleTap, Press, SelectionGeometry, Tap
+from bokeh.io import output_notebook
 from bokeh.layouts import column, row
 from bokeh.models import (
     Button,
@@ -18,6 +19,7 @@ from bokeh.models import (
     Slider,
     Spinner,
 )
+from bokeh.resources import INLINE
 from matplotlib.path import Path as Outline
 
 from specphoto.cube import identify, validate
@@ -107,6 +109,8 @@ class Viewer:
                 found="none", remedy="pip install 'specphoto[jupyter]'",
             ) from error  # fmt: skip
         if self._made is None:
+            # the page of the notebook gets its scripts from here: there need be no network
+            output_notebook(INLINE, hide_banner=True)
             self._made = BokehModel(self.layout)
         return self._made._repr_mimebundle_(**options)
 
@@ -161,7 +165,9 @@ class Viewer:
         self.wave.on_change("value_throttled", self._mapped)
         for spinner in (self.x, self.y):
             spinner.on_change("value", self._typed)
-        self._map.plot.on_event(Tap, self._tapped)
+        # quick and long clicks are clicks
+        for click in (Tap, DoubleTap, Press):
+            self._map.plot.on_event(click, self._tapped)
         self._map.plot.on_event(SelectionGeometry, self._dragged)
 
     def _laid_out(self) -> LayoutDOM:
