@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 REDSHIFT = 0.03
 README = Path(__file__).with_name("README.md")
-MARK = "<!-- figures -->"
+MARK, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 class Figure(NamedTuple):
@@ -398,8 +398,8 @@ def main() -> None:
             shutil.rmtree(folder)
     print(text)
     if options.write:
-        before, _, _ = README.read_text().partition(MARK)
-        README.write_text(f"{before}{MARK}\n\n{text}\n")
+        before, _, rest = README.read_text().partition(MARK)
+        README.write_text(f"{before}{MARK}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

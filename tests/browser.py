@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
 # Every wait ends by then; a loaded machine is slow, a broken page never gets there.
-PATIENCE_MS = 60_000
+PATIENCE_MS = 30_000
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",

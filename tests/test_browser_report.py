@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
-def _rows(n: int) -> list[dict[str, object]]:
+def sample_rows(n: int) -> list[dict[str, object]]:
     rng = np.random.default_rng(1)
     verdicts = rng.choice(["pass", "warn", "fail"], n, p=[0.9, 0.08, 0.02])
     return [
@@ -33,8 +33,8 @@ def _rows(n: int) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def test_index__sorts_and_filters_ten_thousand_rows(tmp_path: Path) -> None:
-    rows = _rows(10_000)
+def test_index__sorts_and_filters_ten_thousandsample_rows(tmp_path: Path) -> None:
+    rows = sample_rows(10_000)
     write_table(rows, tmp_path / "index.html", title="sample")
     with chromium(viewport={"width": 1200, "height": 800}) as context:
         page, said = listened(context)

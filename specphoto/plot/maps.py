@@ -62,7 +62,7 @@ def pixel_map(
     colorbar
         Whether to draw one.
     zoom
-        Show the pixels with a known value only.
+        Show the pixels with a known value that is not 0 only.
 
     Raises
     ------
@@ -90,7 +90,8 @@ def pixel_map(
         if colorbar:
             ax.figure.colorbar(image, ax=ax, shrink=0.85)
         if zoom:
-            _zoom(ax, np.isfinite(values), extent)
+            seen = np.isfinite(values) & (values != 0)
+            _zoom(ax, seen if seen.any() else np.isfinite(values), extent)
     _name_axes(ax, unit, sky=sky)
     ax.set_title(asked.attrs["label"], fontsize=10)
     return ax

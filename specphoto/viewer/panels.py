@@ -49,7 +49,9 @@ class MapPanel:
     def __init__(self, ds: xr.Dataset) -> None:
         n_y, n_x = ds.sizes["y"], ds.sizes["x"]
         self.extent = (-0.5, n_x - 0.5, -0.5, n_y - 0.5)
-        self.source = ColumnDataSource(data={"image": [np.zeros((n_y, n_x), np.float32)]})
+        self.source = ColumnDataSource(
+            data={"image": [np.zeros((n_y, n_x), np.float32)]}, name="image"
+        )
         self.colours = ColumnDataSource(data={"image": [np.zeros((n_y, n_x), np.uint32)]})
         self.mapper = LinearColorMapper(
             palette="Viridis256", low=0.0, high=1.0, nan_color="#9a9a9a"
@@ -146,10 +148,10 @@ class SpectrumPanel:
         self.slit = Span(dimension="height", line_color=RED, line_dash="dashed", visible=False)
         self.sed.add_layout(self.slit)
         self.why = Label(
-            x=10, y=10, x_units="screen", y_units="screen", text="", background_fill_color="white",
+            x=180, y=10, x_units="screen", y_units="screen", text="", background_fill_color="white",
             text_color=BLACK, background_fill_alpha=0.9, padding=6, name="why",
         )  # fmt: skip
-        self.why_factor = self.why.clone()
+        self.why_factor = self.why.clone(name="why-factor")
         self.sed.add_layout(self.why)
         self.factor.add_layout(self.why_factor)
 

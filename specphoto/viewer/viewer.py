@@ -6,7 +6,8 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bokeh.events import SelectionGeometry, Tap
+from bokeh.events import DoubleTap, Press, SelectionGeometry, Tap
+from bokeh.io import output_notebook
 from bokeh.layouts import column, row
 from bokeh.models import (
     Button,
@@ -18,6 +19,7 @@ from bokeh.models import (
     Slider,
     Spinner,
 )
+from bokeh.resources import INLINE
 from matplotlib.path import Path as Outline
 
 from specphoto.cube import identify, validate
@@ -107,6 +109,8 @@ class Viewer:
                 found="none", remedy="pip install 'specphoto[jupyter]'",
             ) from error  # fmt: skip
         if self._made is None:
+            # the page of the notebook gets its scripts from here: there need be no network
+            output_notebook(INLINE, hide_banner=True)
             self._made = BokehModel(self.layout)
         return self._made._repr_mimebundle_(**options)
 
@@ -161,7 +165,9 @@ class Viewer:
         self.wave.on_change("value_throttled", self._mapped)
         for spinner in (self.x, self.y):
             spinner.on_change("value", self._typed)
-        self._map.plot.on_event(Tap, self._tapped)
+        # quick and long clicks are clicks
+        for click in (Tap, DoubleTap, Press):
+            self._map.plot.on_event(click, self._tapped)
         self._map.plot.on_event(SelectionGeometry, self._dragged)
 
     def _laid_out(self) -> LayoutDOM:
@@ -186,7 +192,8 @@ class Viewer:
         self._map.plot.js_on_change(
             "inner_width", CustomJS(args={"plots": plots, "bar": self._map.bar}, code=DARK)
         )
-        return row(left, right, name="viewer", **row_of)
+        # only what the layout refers to reaches the browser
+        return row(left, right, name="viewer", tags=[self._file], **row_of)
 
     def _mapped(self, _attr: str, _old: Any, _new: Any) -> None:
         self._show_map()

@@ -1,0 +1,199 @@
+"""The viewer in a real browser: what is clicked is what is shown."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from browser import chromium, listened, shoot
+from factories import disc_dataset, specphoto_dataset
+
+import specphoto
+from specphoto.maps import channel_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+READY = """() => window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle
+  && Bokeh.documents[0].get_model_by_name("map").inner_width > 0"""
+# Where a pixel is in the window.
+PLACE = """([x, y]) => {
+  const view = Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name("map"));
+  const box = view.canvas_view.el.getBoundingClientRect();
+  return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)];
+}"""
+GET = "(name) => Array.from(Bokeh.documents[0].get_model_by_name('spectrum').get(name))"
+IMAGE = "() => Array.from(Bokeh.documents[0].get_model_by_name('image').get('image')[0])"
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("viewed")
+    specphoto.write_zarr(disc_dataset(), folder / "corr_specphoto_disc.zarr")
+    before = specphoto_dataset(9, 60)
+    masked = before.assign(spec_mask=before["spec_mask"] | True)
+    specphoto.write_zarr(masked, folder / "specphoto_masked.zarr")
+    return folder
+
+
+def _serve(product: Path) -> Iterator[str]:
+    """The command as people start it, until it has said where it listens."""
+    command = [sys.executable, "-m", "specphoto", "view", str(product), "--no-browser"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        assert address.startswith("http://localhost:")
+        yield address
+    finally:
+        server.send_signal(signal.SIGINT)
+        try:
+            assert server.wait(60) == 0
+        finally:
+            server.kill()
+            server.stdout.close()  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def address(products: Path) -> Iterator[str]:
+    yield from _serve(products / "corr_specphoto_disc.zarr")
+
+
+@pytest.fixture
+def window(address: str) -> Iterator[tuple[Page, list[str]]]:
+    with chromium(viewport={"width": 1300, "height": 900}, accept_downloads=True) as context:
+        page, said = listened(context)
+        page.goto(address)
+        page.wait_for_function(READY)
+        yield page, said
+
+
+def _click(page: Page, x: int, y: int) -> None:
+    place = page.evaluate(PLACE, [x, y])
+    page.mouse.click(*place)
+    page.get_by_text(f"pixel x = {x}, y = {y}").wait_for()
+
+
+def _numbers(page: Page, name: str) -> np.ndarray:
+    values: Any = page.evaluate(GET, name)
+    return np.array([np.nan if v is None else v for v in values], dtype=float)
+
+
+def test_viewer__a_click_shows_the_pixel(window: tuple[Page, list[str]]) -> None:
+    page, said = window
+    at = disc_dataset().isel(y=12, x=7).compute()
+    _click(page, 7, 12)
+    np.testing.assert_allclose(_numbers(page, "corrected"), at["spec_flux"], rtol=1e-6)
+    before = at["spec_flux"] / at["corr_factor"]
+    np.testing.assert_allclose(_numbers(page, "observed"), before, rtol=1e-5)
+    np.testing.assert_allclose(_numbers(page, "model"), at["mod_flux"], rtol=1e-6)
+    np.testing.assert_allclose(_numbers(page, "factor"), at["corr_factor"], rtol=1e-5)
+    link = page.get_by_role("link", name="RA 205.")
+    assert "legacysurvey.org/viewer?ra=205." in str(link.get_attribute("href"))
+    name = page.locator(".bk-Figure[role=img]").nth(1).get_attribute("aria-label")
+    assert name == "Spectrum and images of pixel x = 7, y = 12. "
+    shoot(page, "viewer-clicked")
+    assert said == []
+
+
+def test_viewer__typed_by_the_keyboard(window: tuple[Page, list[str]]) -> None:
+    page, said = window
+    for axis, value in (("x", "9"), ("y", "14")):
+        page.get_by_label(axis, exact=True).fill(value)
+        page.get_by_label(axis, exact=True).press("Enter")
+    page.get_by_text("pixel x = 9, y = 14").wait_for()
+    flux = disc_dataset()["spec_flux"].isel(y=14, x=9).values
+    np.testing.assert_allclose(_numbers(page, "corrected"), flux, rtol=1e-6)
+    assert said == []
+
+
+def test_viewer__outside_the_region_is_said(window: tuple[Page, list[str]]) -> None:
+    page, said = window
+    page.get_by_label("y", exact=True).fill("0")
+    page.get_by_label("y", exact=True).press("Enter")
+    page.get_by_text("outside spec_region: no spectrum here").first.wait_for()
+    assert said == []
+
+
+def test_viewer__slider_changes_the_map(window: tuple[Page, list[str]]) -> None:
+    page, said = window
+    ds = disc_dataset()
+    page.get_by_label("Map", exact=True).select_option(label="flux of the spectrum")
+    handle = page.locator(".noUi-handle")
+    handle.wait_for()
+    middle = ds["spec_flux"].isel(wave=channel_at(ds, None)).values
+    page.wait_for_function("() => Bokeh.documents[0].get_model_by_name('map').title.text"
+                           ".startsWith('flux of the spectrum')")  # fmt: skip
+    shown = [v if v is not None else np.nan for v in page.evaluate(IMAGE)]
+    np.testing.assert_allclose(shown, middle.ravel(), rtol=1e-6)
+    handle.press("Home")  # the keyboard moves it
+    page.wait_for_function("() => Bokeh.documents[0].get_model_by_name('map').title.text"
+                           ".endsWith('3700 Å')")  # fmt: skip
+    shown = [v if v is not None else np.nan for v in page.evaluate(IMAGE)]
+    np.testing.assert_allclose(shown, ds["spec_flux"].isel(wave=0).values.ravel(), rtol=1e-6)
+    shoot(page, "viewer-map")
+    assert said == []
+
+
+def test_viewer__a_drag_sums_an_aperture_and_data_are_saved(
+    window: tuple[Page, list[str]], tmp_path: Path
+) -> None:
+    page, said = window
+    page.mouse.move(*page.evaluate(PLACE, [7.6, 8.6]))
+    page.mouse.down()
+    page.mouse.move(*page.evaluate(PLACE, [9.0, 10.0]))
+    page.mouse.move(*page.evaluate(PLACE, [10.4, 11.4]))
+    page.mouse.up()
+    page.get_by_text("aperture of 9 pixels").wait_for()
+    total = disc_dataset()["spec_flux"].isel(y=slice(9, 12), x=slice(8, 11)).sum(["y", "x"])
+    np.testing.assert_allclose(_numbers(page, "corrected"), total, rtol=1e-5)
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="Data, ECSV").click()
+    coming.value.save_as(tmp_path / "data.ecsv")
+    table = Table.read(tmp_path / "data.ecsv", format="ascii.ecsv")
+    np.testing.assert_allclose(table["spec_flux"], total, rtol=1e-5)
+    assert table.meta["where"] == "aperture of 9 pixels"
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="Figure, PDF").click()
+    assert coming.value.suggested_filename == "disc_aperture_of_9_pixels.pdf"
+    shoot(page, "viewer-aperture")
+    assert said == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_viewer__fits_its_window(address: str, scheme: str, width: int) -> None:
+    with chromium(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
+        page, said = listened(context)
+        page.goto(address)
+        page.wait_for_function(READY)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        ground = page.evaluate(
+            "() => Bokeh.documents[0].get_model_by_name('sed').background_fill_color"
+        )
+        assert (ground == "#15171a") == (scheme == "dark")
+        shoot(page, f"viewer-{scheme}-{width}")
+        assert said == []
+
+
+def test_viewer__all_masked_and_no_spectral_stage(products: Path) -> None:
+    for address in _serve(products / "specphoto_masked.zarr"):
+        with chromium(viewport={"width": 1300, "height": 900}) as context:
+            page, said = listened(context)
+            page.goto(address)
+            page.wait_for_function(READY)
+            page.get_by_text("every channel is masked").first.wait_for()
+            why = "() => Bokeh.documents[0].get_model_by_name('why').text"
+            assert page.evaluate(why) == "every channel is masked"
+            shoot(page, "viewer-masked")
+            assert said == []
