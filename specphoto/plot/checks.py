@@ -88,7 +88,8 @@ def kernel(report: KernelReport, axes: Sequence[Axes] | None = None) -> Sequence
     right.figure.colorbar(image, ax=right, label="result − target (% of the peak)")
     right.set(xlabel="x offset (arcsec)", ylabel="y offset (arcsec)")
     left.set_title(
-        f"largest gain {report.largest_gain:.2f}, {abs(report.negative_share):.1%} negative", fontsize=10
+        f"largest gain {report.largest_gain:.2f}, {abs(report.negative_share):.1%} negative",
+        fontsize=10,
     )
     right.set_title(f"at most {report.worst_residual:.2%} of the peak", fontsize=10)
     return axes
