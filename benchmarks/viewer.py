@@ -40,8 +40,8 @@ MARK, END = "<!-- viewer -->", "<!-- end of viewer -->"
 CLICK = """(text) => {
   const said = Bokeh.documents[0].get_model_by_name("said");
   let start = 0;
-  const up = () => { start = performance.now(); };
-  addEventListener("pointerup", up, { capture: true, once: true });
+  const begin = () => { start = performance.now(); };
+  addEventListener("pointerup", begin, { capture: true, once: true });
   window.clicked = new Promise((done, fail) => {
     setTimeout(() => fail(new Error("no answer to a click")), 30000);
     const seen = () => {

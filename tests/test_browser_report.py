@@ -69,14 +69,20 @@ def test_index__sorts_and_filters_ten_thousandsample_rows(tmp_path: Path) -> Non
         assert said == []
 
 
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    write_zarr(disc_dataset(), folder / "corr_specphoto_disc.zarr")
+    write_page(folder / "corr_specphoto_disc.zarr", folder / "disc.html")
+    return folder / "disc.html"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [380, 1280])
-def test_page__fits_its_window(tmp_path: Path, scheme: str, width: int) -> None:
-    write_zarr(disc_dataset(), tmp_path / "corr_specphoto_disc.zarr")
-    write_page(tmp_path / "corr_specphoto_disc.zarr", tmp_path / "disc.html")
+def test_page__fits_its_window(page_file: Path, scheme: str, width: int) -> None:
     with chromium(viewport={"width": width, "height": 800}, color_scheme=scheme) as context:
         page, said = listened(context)
-        page.goto((tmp_path / "disc.html").as_uri())
+        page.goto(page_file.as_uri())
         assert page.locator("h2 .verdict").inner_text().lower() == "pass"
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")

@@ -44,7 +44,8 @@ def draw(ds: xr.Dataset) -> None:
         if drawn.figure is not None:
             save(drawn.figure, drawn.name.partition("-")[0])
     with mpl.rc_context(plot.STYLE):
-        figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+        figure = Figure(figsize=(5.6, 4.2))
+        figure.subplots_adjust(left=0.22)
         plot.pixel_map(ds, plot.sky_axes(ds, figure), "corr_factor", wave=5000.0)
         save(figure, "map")
         figure = Figure(figsize=(7.5, 5.6), layout="constrained")

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Blocks"]
 
-_CUBES = ("spec_flux", "spec_err", "spec_mask", "mod_flux")
+# Without the factor where it has coefficients: it is made for each pixel.
+_READ = (
+    "spec_flux", "spec_err", "spec_mask", "mod_flux", "corr_coef", "corr_cov", "photo_flux",
+    "photo_err", "spec_region",
+)  # fmt: skip
 # Pixels on a side: what a stored chunk holds, all of which is decompressed for one of its pixels.
 _SIDE = 32
 _KEPT = 4
@@ -30,8 +34,8 @@ class Blocks:
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
-        self._cubes = [name for name in _CUBES if name in ds]
-        self._ds = ds
+        factor = () if "corr_coef" in ds else ("corr_factor", "corr_factor_err")
+        self._ds = ds[[name for name in (*_READ, *factor) if name in ds]]
         self._kept: OrderedDict[tuple[int, int], xr.Dataset] = OrderedDict()
 
     def pixel(self, y: int, x: int) -> Extract:
@@ -46,8 +50,7 @@ class Blocks:
         if corner not in self._kept:
             cut = {dim: slice(_SIDE * at, _SIDE * (at + 1))
                    for dim, at in zip("yx", corner, strict=True)}  # fmt: skip
-            part = self._ds.isel(cut)
-            self._kept[corner] = part.assign(part[self._cubes].compute().data_vars)
+            self._kept[corner] = self._ds.isel(cut).compute()
         self._kept.move_to_end(corner)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)

@@ -58,7 +58,7 @@ class MapPanel:
         )
         self.chosen = ColumnDataSource(data={"xs": [], "ys": []}, name="chosen")
         self.plot = figure(
-            match_aspect=True, tools="pan,wheel_zoom,reset,save,tap", height=560,
+            match_aspect=True, tools="pan,wheel_zoom,reset,save", height=560,
             sizing_mode="stretch_width", toolbar_location="above",
             x_axis_label="x (pixel)", y_axis_label="y (pixel)", name="map",
         )  # fmt: skip

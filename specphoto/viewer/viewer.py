@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Viewer", "view"]
 
 _RGB = "three colours"
+_ELSEWHERE = (-1, -1)
 
 
 def view(ds: xr.Dataset) -> Viewer:
@@ -94,6 +95,7 @@ class Viewer:
         self.blocks = blocks or Blocks(ds)
         self._map, self._spectrum = MapPanel(ds), SpectrumPanel()
         self._made: Any = None
+        self._at: tuple[int, int] | None = None
         self._make_controls()
         self.layout = self._laid_out()
         self._show_map()
@@ -226,21 +228,22 @@ class Viewer:
             self._say("outside the image: click on a pixel")
 
     def _typed(self, _attr: str, _old: Any, _new: Any) -> None:
-        if self.x.value is not None and self.y.value is not None:
+        if self._at != _ELSEWHERE and None not in (self.x.value, self.y.value):
             self._choose(int(self.y.value), int(self.x.value))
 
     def _choose(self, y: int, x: int) -> None:
         """Show a pixel."""
-        if getattr(self, "_at", None) == (y, x):
+        if self._at == (y, x):
             return
-        self._at: tuple[int, int] | None = (y, x)
+        self._at = _ELSEWHERE  # the two are set one after the other: half of it is no pixel
         self.x.value, self.y.value = x, y
+        self._at = (y, x)
         inside = np.zeros((self._ds.sizes["y"], self._ds.sizes["x"]), bool)
         inside[y, x] = True
         self._show(self.blocks.pixel(y, x), inside)
 
     def _dragged(self, event: Any) -> None:
-        if not event.final:
+        if not event.final or event.geometry["type"] not in ("rect", "poly"):
             return
         inside = _inside(event.geometry, (self._ds.sizes["y"], self._ds.sizes["x"]))
         try:
