@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from specphoto.io.image_file import Image
     from specphoto.photometry.match import photometry_from_images
     from specphoto.pipeline import match
+    from specphoto.sample import Sample, run_sample
     from specphoto.spatial.match import match_spatial
     from specphoto.spatial.register import register
     from specphoto.spatial.sums import sum_spectra
@@ -27,6 +28,7 @@ __all__ = [
     "Grid",
     "Image",
     "InputError",
+    "Sample",
     "match",
     "match_spatial",
     "match_spectral",
@@ -35,6 +37,7 @@ __all__ = [
     "open_photometry",
     "photometry_from_images",
     "register",
+    "run_sample",
     "sum_spectra",
     "write_fits",
     "write_zarr",
@@ -44,6 +47,7 @@ _HOME = {
     "Grid": "specphoto.cube",
     "Image": "specphoto.io.image_file",
     "InputError": "specphoto.errors",
+    "Sample": "specphoto.sample",
     "match": "specphoto.pipeline",
     "match_spatial": "specphoto.spatial.match",
     "match_spectral": "specphoto.spectral.match",
@@ -52,6 +56,7 @@ _HOME = {
     "open_photometry": "specphoto.io",
     "photometry_from_images": "specphoto.photometry.match",
     "register": "specphoto.spatial.register",
+    "run_sample": "specphoto.sample",
     "sum_spectra": "specphoto.spatial.sums",
     "write_fits": "specphoto.io",
     "write_zarr": "specphoto.io",
