@@ -75,6 +75,7 @@ def squeue() -> list[str]:
     return asked.stdout.split()
 
 
+@pytest.mark.slow
 def test_run__a_cancelled_worker_and_results_as_local(
     tmp_path: Path, slurm: None, two_workers: Client
 ) -> None:
