@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from specphoto.io.image_file import Image
     from specphoto.photometry.match import photometry_from_images
     from specphoto.pipeline import match
+    from specphoto.sample import Sample, run_sample
     from specphoto.spatial.match import match_spatial
     from specphoto.spatial.register import register
     from specphoto.spatial.sums import sum_spectra
@@ -28,6 +29,7 @@ __all__ = [
     "Grid",
     "Image",
     "InputError",
+    "Sample",
     "match",
     "match_spatial",
     "match_spectral",
@@ -36,6 +38,7 @@ __all__ = [
     "open_photometry",
     "photometry_from_images",
     "register",
+    "run_sample",
     "sum_spectra",
     "view",
     "write_fits",
@@ -46,6 +49,7 @@ _HOME = {
     "Grid": "specphoto.cube",
     "Image": "specphoto.io.image_file",
     "InputError": "specphoto.errors",
+    "Sample": "specphoto.sample",
     "match": "specphoto.pipeline",
     "match_spatial": "specphoto.spatial.match",
     "match_spectral": "specphoto.spectral.match",
@@ -54,6 +58,7 @@ _HOME = {
     "open_photometry": "specphoto.io",
     "photometry_from_images": "specphoto.photometry.match",
     "register": "specphoto.spatial.register",
+    "run_sample": "specphoto.sample",
     "sum_spectra": "specphoto.spatial.sums",
     "view": "specphoto.viewer",
     "write_fits": "specphoto.io",

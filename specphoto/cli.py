@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import specphoto
-from specphoto import cli_look
+from specphoto import cli_look, cli_sample
 from specphoto.errors import InputError
 from specphoto.terminal import StageBars, line, results, table
 
@@ -214,7 +214,7 @@ def match(
     Example: [bold]specphoto match manga-7495-12704-LOGCUBE.fits.gz fluxmap_7495-12704.fits -o
     results[/bold]
     """
-    options = {
+    options: dict[str, Any] = {
         "source_psf": _psf(source_psf, table=True), "target_psf": _psf(psf), "ebv": ebv,
         "register": _REGISTER[register], "max_shift": max_shift,
         "correlation": _correlation(correlation), "compensate": not no_compensate,
@@ -481,6 +481,9 @@ def simulate(
 
 app.command()(cli_look.report)
 app.command()(cli_look.view)
+app.command()(cli_sample.run)
+app.command()(cli_sample.status)
+app.add_typer(cli_sample.clusters, name="cluster")
 
 
 @contextmanager
@@ -488,10 +491,10 @@ def _client(
     kind: str, workers: int | None, memory: str | None, *, verbose: bool
 ) -> Iterator["Client"]:
     """Connect, and say where the dashboard is."""
-    from specphoto.cluster import connect
+    from specphoto import cluster as clusters
 
     logging.getLogger("specphoto").setLevel(logging.INFO if verbose else logging.WARNING)
-    with connect(kind, workers=workers, memory_limit=memory) as client:
+    with clusters.open(kind, workers=workers, memory_limit=memory) as client:
         line(f"dashboard: {client.dashboard_link}")
         yield client
 

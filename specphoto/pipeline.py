@@ -23,7 +23,7 @@ from specphoto.stages import StageWatch
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     import xarray as xr
@@ -118,6 +118,8 @@ def run(
     survey: str = "auto",
     mask_bits: Sequence[str | int] | None = None,
     redshift: float | None = None,
+    name: str | None = None,
+    attrs: Mapping[str, Any] | None = None,
     formats: tuple[Literal["fits", "zarr"], ...] = ("fits", "zarr"),
     overwrite: bool = False,
     cluster: AbstractContextManager[Client] | None = None,
@@ -136,12 +138,16 @@ def run(
         Of the cube, as for :func:`specphoto.open_ifs`.
     redshift
         Where neither header has one, or has a wrong one.
+    name
+        Of the products, without ending; by default :func:`product_name`.
+    attrs
+        Further attributes of the products.
     formats
         Which products to write.
     overwrite
         Whether products already there are replaced.
     cluster
-        Gives the client that computes (:func:`specphoto.cluster.connect`); it is entered when all
+        Gives the client that computes (:func:`specphoto.cluster.open`); it is entered when all
         input has been found good. By default whatever scheduler Dask uses.
     progress
         Called with the stages while the cluster computes.
@@ -163,13 +169,13 @@ def run(
     ifs = open_ifs(cube, survey=survey, mask_bits=mask_bits)
     images = open_photometry(photometry, compat=options.get("compat"))
     z = _redshift(redshift, f"{cube} and {photometry}", ifs, images)
-    matched = match(ifs, images, redshift=z, **options)
+    matched = match(ifs, images, redshift=z, **options).assign_attrs(attrs or {})
     seconds["open"] = time.perf_counter() - start
     start = time.perf_counter()
     require_spectra(ifs, str(cube))
     seconds["check"] = time.perf_counter() - start
     products = write(
-        matched, Path(folder) / product_name(cube, photometry), formats,
+        matched, Path(folder) / (name or product_name(cube, photometry)), formats,
         overwrite=overwrite, compat=options.get("compat"), cluster=cluster, progress=progress,
     )  # fmt: skip
     return Products(products.fits, products.zarr, products.stages, {**seconds, **products.seconds})

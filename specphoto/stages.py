@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from dask.callbacks import Callback
+from dask.utils import key_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from distributed import Client
 
-__all__ = ["STAGES", "Stage", "StageWatch", "stages_of"]
+__all__ = ["STAGES", "Stage", "StageTimes", "StageWatch", "stages_of"]
 
 # Names of tasks, or parts of them, by stage; the first that fits counts. A task that does several
 # things bears the name of the last of them.
@@ -109,6 +113,32 @@ class StageWatch:
         self.stages = stages_of(counts)
         if self._show is not None:
             self._show(self.stages)
+
+
+class StageTimes(Callback):
+    """Seconds by stage of what a scheduler within this process computes.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> with StageTimes() as times:
+    ...     total = da.ones(4, chunks=2).sum().compute(scheduler="synchronous")
+    >>> list(times.seconds)
+    ['read and arrange']
+    """
+
+    def __init__(self) -> None:
+        super().__init__(pretask=self._begin, posttask=self._end)  # type: ignore[no-untyped-call]
+        self.seconds: dict[str, float] = {}
+        self._begun: dict[Any, float] = {}
+
+    def _begin(self, key: Any, *_: Any) -> None:
+        self._begun[key] = time.perf_counter()
+
+    def _end(self, key: Any, *_: Any) -> None:
+        stage = _stage(key_split(key))
+        took = time.perf_counter() - self._begun.pop(key)
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + took
 
 
 def _counts(dask_scheduler: Any) -> dict[str, tuple[int, int, float]]:

@@ -33,6 +33,6 @@ def small_galaxy() -> SimulatedGalaxy:
 
 @contextmanager
 def computing(client: Client, *_: Any, **__: Any) -> Iterator[Client]:
-    """Make a client the one that computes; stands in for specphoto.cluster.connect."""
+    """Make a client the one that computes; stands in for specphoto.cluster.open."""
     with client.as_current(), dask.config.set(scheduler=client.get):
         yield client

@@ -56,7 +56,7 @@ def run(
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, two_workers: Client) -> None:
     """Let the commands compute on the tests' workers."""
-    monkeypatch.setattr("specphoto.cluster.connect", partial(computing, two_workers))
+    monkeypatch.setattr("specphoto.cluster.open", partial(computing, two_workers))
 
 
 def test_match__in_a_process_of_its_own(tmp_path: Path) -> None:

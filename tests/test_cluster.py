@@ -8,12 +8,13 @@ from typing import Any
 import dask
 import pytest
 
-from specphoto.cluster import connect, local_layout
+from specphoto import cluster
+from specphoto.cluster import local_layout
 from specphoto.errors import InputError
 
 
-def test_connect__local_is_private() -> None:
-    with connect("local", workers=1, threads_per_worker=2, memory_limit="1GB") as client:
+def test_open__local_is_private() -> None:
+    with cluster.open("local", workers=1, threads_per_worker=2, memory_limit="1GB") as client:
         info = client.scheduler_info()
         addresses = [info["address"], *info["workers"]]
         assert all(address.startswith("tls://127.0.0.1:") for address in addresses)
@@ -28,32 +29,32 @@ def test_connect__local_is_private() -> None:
     assert not os.path.exists(scratch)  # noqa: PTH110  a name is all that is left of it
 
 
-def test_connect__unknown_kind() -> None:
+def test_open__unknown_kind() -> None:
     with pytest.raises(InputError, match=r"cluster: expected 'local', 'slurm'.*found 'cloud'"):
-        connect("cloud").__enter__()
+        cluster.open("cloud").__enter__()
 
 
-def test_connect__options_of_another_kind() -> None:
+def test_open__options_of_another_kind() -> None:
     with pytest.raises(InputError, match=r"cluster local: .*found queue"):
-        connect("local", queue="main").__enter__()
+        cluster.open("local", queue="main").__enter__()
 
 
-def test_connect__no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open__no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match="cluster slurm: expected the command sbatch"):
-        connect("slurm").__enter__()
+        cluster.open("slurm").__enter__()
 
 
-def test_connect__nobody_answers() -> None:
+def test_open__nobody_answers() -> None:
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "300ms"}),
         pytest.raises(InputError, match=r"tcp://127\.0\.0\.1:9: expected a Dask scheduler"),
     ):
-        connect("tcp://127.0.0.1:9").__enter__()
+        cluster.open("tcp://127.0.0.1:9").__enter__()
 
 
-def test_connect__running_scheduler(one_worker: Any) -> None:
-    with connect(one_worker.scheduler.address) as client:
+def test_open__running_scheduler(one_worker: Any) -> None:
+    with cluster.open(one_worker.scheduler.address) as client:
         assert client.submit(max, 1, 2).result() == 2
     assert one_worker.submit(max, 3, 4).result() == 4
 

@@ -1,0 +1,188 @@
+"""A site: how jobs are asked for on one SLURM cluster, in one checked YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from dask.utils import parse_bytes
+
+from specphoto.errors import InputError
+from specphoto.keys import require_known
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+__all__ = ["Site", "read_site"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Jobs on a SLURM cluster. One job is one worker, so that a lost one can be replaced.
+
+    Parameters
+    ----------
+    workers
+        Jobs that are kept running.
+    adaptive
+        ``{"minimum": m, "maximum": n}`` jobs, as the work asks, instead of ``workers``.
+    cores
+        Threads of a worker, and CPUs of its job.
+    memory
+        That a worker may use.
+    memory_margin
+        What the job asks for beyond that, as a share of it: a worker at its limit is restarted
+        by Dask, which tells, and not killed by SLURM, which does not.
+    walltime
+        Of a job, ``HH:MM:SS`` or ``D-HH:MM:SS``.
+    retire
+        Seconds before the walltime at which a worker leaves; by default a tenth of it, at most
+        300. None: never.
+    shared_directory
+        Folder that all nodes see; a private folder in it holds the TLS key while the cluster is
+        up. By default ``~/.specphoto``.
+    wait
+        Seconds to wait for the first worker, in the queue too.
+    open_dashboard
+        Whether the dashboard listens on all addresses, where anybody may look.
+    jobqueue
+        All other keys, as :class:`dask_jobqueue.SLURMCluster` has them.
+    """
+
+    workers: int = 1
+    adaptive: Mapping[str, int] | None = None
+    cores: int = 1
+    memory: str | float = "4GB"
+    memory_margin: float = 0.15
+    walltime: str = "04:00:00"
+    retire: float | None = -1.0
+    shared_directory: str = "~/.specphoto"
+    wait: float = 3600.0
+    open_dashboard: bool = False
+    jobqueue: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_known(self.jobqueue, _JOBQUEUE, "SLURM options")
+        if self.jobqueue.get("processes", 1) != 1:
+            raise InputError(
+                "processes", expected="1: lost workers of a job of several are not replaced",
+                found=str(self.jobqueue["processes"]), remedy="ask for more jobs (workers)",
+            )  # fmt: skip
+        if self.adaptive is not None:
+            require_known(self.adaptive, ("minimum", "maximum"), "adaptive")
+            low, high = self.adaptive.get("minimum", 0), self.adaptive.get("maximum", 0)
+            if not 0 <= low <= high or high < 1:
+                raise InputError(
+                    "adaptive", expected="0 <= minimum <= maximum, and maximum at least 1",
+                    found=f"{low} and {high}", remedy="correct them",
+                )  # fmt: skip
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        try:
+            parse_bytes(self.memory)
+        except ValueError as error:
+            raise InputError(
+                "memory", expected="bytes, or a size such as '4GB'", found=repr(self.memory),
+                remedy="correct it",
+            ) from error  # fmt: skip
+        _ = self.walltime_seconds
+        if self.workers < 1 or self.cores < 1 or self.memory_margin < 0:
+            raise InputError(
+                "site", expected="workers and cores of at least 1, memory_margin of at least 0",
+                found=f"{self.workers}, {self.cores}, {self.memory_margin}", remedy="correct them",
+            )  # fmt: skip
+
+    @property
+    def walltime_seconds(self) -> float:
+        """Walltime of a job."""
+        days, _, clock = str(self.walltime).rpartition("-")
+        parts = clock.split(":")
+        try:
+            hours, minutes, seconds = (int(p) for p in parts)
+            return int(days or 0) * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
+        except ValueError as error:
+            raise InputError(
+                "walltime", expected='"HH:MM:SS" or "D-HH:MM:SS", in quotes',
+                found=repr(self.walltime), remedy="correct it",
+            ) from error  # fmt: skip
+
+    @property
+    def lifetime(self) -> float | None:
+        """Seconds after which a worker leaves on its own."""
+        if self.retire is None:
+            return None
+        total = self.walltime_seconds
+        return total - (min(300.0, 0.1 * total) if self.retire < 0 else self.retire)
+
+    @property
+    def job_memory(self) -> int:
+        """Bytes that the job asks for."""
+        return int(parse_bytes(self.memory) * (1.0 + self.memory_margin))
+
+    def changed(self, **given: Any) -> Site:
+        """Return the site with other values; keys of both kinds together.
+
+        Raises
+        ------
+        InputError
+            If a key is unknown; the nearest known one is named.
+        """
+        require_known(given, _OURS | _JOBQUEUE, "SLURM options")
+        ours = {k: v for k, v in given.items() if k in _OURS}
+        theirs = {k: v for k, v in given.items() if k not in _OURS}
+        return replace(self, **ours, jobqueue={**self.jobqueue, **theirs})
+
+
+_OURS = frozenset(f.name for f in fields(Site)) - {"jobqueue"}
+
+
+def _jobqueue_keys() -> frozenset[str]:
+    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.core import Job, JobQueueCluster
+    from dask_jobqueue.slurm import SLURMJob
+
+    makers = (SLURMCluster, JobQueueCluster, Job, SLURMJob)
+    keys = {k for maker in makers for k in signature(maker.__init__).parameters}
+    return frozenset(keys) - {"self", "kwargs", "base_class_kwargs", "job_kwargs", "job_cls",
+                              "scheduler", "name", "n_workers", "loop", "config_name", "project",
+                              "job_mem", "security", "asynchronous", "shared_temp_directory",
+                              "protocol", "command_template"}  # fmt: skip
+
+
+_JOBQUEUE = _jobqueue_keys()
+
+
+def read_site(path: str | PathLike[str]) -> Site:
+    """Read a site file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or a key or value is wrong.
+    """
+    try:
+        given = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(
+            str(path), expected="a site file in YAML", found=str(error).replace("\n", " "),
+            remedy="see deploy/slurm for examples",
+        ) from error  # fmt: skip
+    if not isinstance(given, dict):
+        raise InputError(
+            str(path), expected="keys and values", found=type(given).__name__,
+            remedy="see deploy/slurm for examples",
+        )  # fmt: skip
+    try:
+        return Site().changed(**given)
+    except (InputError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise error.within(str(path)) from error
+        raise InputError(
+            str(path), expected="values of the right kind", found=str(error),
+            remedy="see deploy/slurm for examples",
+        ) from error  # fmt: skip

@@ -1,0 +1,190 @@
+"""Workers in SLURM jobs, through dask-jobqueue."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+from distributed import Client, Security
+
+from specphoto.cluster.local import LOOPBACK, MALLOC
+from specphoto.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from specphoto.cluster.site import Site
+
+__all__ = ["job_script", "require_accepted", "require_slurm", "start"]
+
+# Dask waits this long before it believes that a lost worker does not come back.
+_LOST_AFTER = "5s"
+_TIMEOUT = 60.0
+
+
+def start(stack: ExitStack, site: Site, *, dashboard: bool) -> Client:
+    """Start a scheduler here and jobs of workers; return when the first worker is there.
+
+    Raises
+    ------
+    InputError
+        If SLURM is not there or refuses the job, or no worker comes in time.
+    """
+    require_slurm()
+    stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": _LOST_AFTER}))
+    cluster, security = stack.enter_context(_cluster(site, dashboard=dashboard))
+    require_accepted(cluster.job_script())
+    number = site.adaptive or {"minimum": site.workers, "maximum": site.workers}
+    # a fixed number is an adaptive one without room: only that replaces jobs that are lost
+    cluster.adapt(**number, interval="2s", wait_count=10)
+    client = Client(cluster, security=security)
+    try:
+        client.wait_for_workers(1, timeout=site.wait)
+    except TimeoutError as error:
+        client.close()
+        raise InputError(
+            "cluster slurm", expected=f"a worker within {site.wait:.0f} s", found="none",
+            remedy="look at squeue and at the job's log, and run 'specphoto cluster check'",
+        ) from error  # fmt: skip
+    return client
+
+
+def job_script(site: Site) -> str:
+    """Return the script of a worker's job, as it would be given to sbatch."""
+    with _cluster(site, dashboard=False) as (cluster, _):
+        script: str = cluster.job_script()
+        return script
+
+
+def require_slurm() -> None:
+    """Refuse a machine that cannot submit.
+
+    Raises
+    ------
+    InputError
+        If there is no sbatch.
+    """
+    if shutil.which("sbatch") is None:
+        raise InputError(
+            "cluster slurm", expected="the command sbatch", found="none on the path",
+            remedy="run on a machine that submits to SLURM, or use the cluster 'local'",
+        )  # fmt: skip
+
+
+def require_accepted(script: str) -> None:
+    """Ask SLURM whether it would take a job, with ``sbatch --test-only``.
+
+    Raises
+    ------
+    InputError
+        With SLURM's own words, where it would not.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        try:
+            asked = subprocess.run(
+                ["sbatch", "--test-only", file.name], capture_output=True, text=True,
+                timeout=_TIMEOUT, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise InputError(
+                "sbatch", expected=f"an answer within {_TIMEOUT:.0f} s", found="none",
+                remedy="see with sinfo whether SLURM is up",
+            ) from error  # fmt: skip
+    if asked.returncode != 0:
+        raise InputError(
+            "sbatch", expected="a job that SLURM accepts",
+            found=" ".join((asked.stderr or asked.stdout).split()),
+            remedy="correct the site file; 'specphoto cluster script' shows the job",
+        )  # fmt: skip
+
+
+@contextmanager
+def _cluster(site: Site, *, dashboard: bool) -> Iterator[tuple[Any, Security]]:
+    """Make the scheduler; its key lies in a private folder, removed at the end."""
+    from dask_jobqueue import SLURMCluster
+
+    with ExitStack() as stack:
+        keys = stack.enter_context(_private_folder(Path(site.shared_directory).expanduser()))
+        security = _security(Path(keys))
+        options = {
+            **site.jobqueue, "cores": site.cores, "memory": str(site.memory), "processes": 1,
+            "job_mem": f"{math.ceil(site.job_memory / 2**20)}M", "walltime": str(site.walltime),
+            "protocol": "tls://", "security": security, "shared_temp_directory": keys,
+            "scheduler_options": {
+                "dashboard_address": _dashboard(site, dashboard=dashboard),
+                **site.jobqueue.get("scheduler_options", {}),
+            },
+            "worker_extra_args": [
+                *_worker_arguments(site), *site.jobqueue.get("worker_extra_args", ())
+            ],
+            "job_script_prologue": [
+                *(f"export DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON__{name}={value}"
+                  for name, value in MALLOC.items()),
+                *site.jobqueue.get("job_script_prologue", ()),
+            ],
+        }  # fmt: skip
+        if "log_directory" in options:
+            Path(options["log_directory"]).expanduser().mkdir(parents=True, exist_ok=True)
+        yield stack.enter_context(SLURMCluster(**options)), security
+
+
+def _dashboard(site: Site, *, dashboard: bool) -> str | None:
+    if not dashboard:
+        return f"{LOOPBACK}:0"
+    return ":0" if site.open_dashboard else f"{LOOPBACK}:0"
+
+
+def _worker_arguments(site: Site) -> list[str]:
+    # workers have a page of their own, which would listen everywhere
+    quiet = ["--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"]
+    if site.lifetime is None:
+        return quiet
+    stagger = 0.05 * site.lifetime
+    return [
+        *quiet, "--lifetime", f"{site.lifetime - stagger:.0f}s", "--lifetime-stagger",
+        f"{stagger:.0f}s",
+    ]  # fmt: skip
+
+
+def _security(folder: Path) -> Security:
+    """Make a key and a certificate for this cluster alone, as files that its jobs can read."""
+    made = Security.temporary()
+    texts = {"ca": made.tls_ca_file, "key": made.tls_client_key, "cert": made.tls_client_cert}
+    for name, text in texts.items():
+        path = folder / f"{name}.pem"
+        path.touch(mode=0o600)
+        path.write_text(text)
+    files = {name: str(folder / f"{name}.pem") for name in texts}
+    roles = {
+        f"tls_{role}_{what}": files[what]
+        for role in ("scheduler", "worker", "client")
+        for what in ("key", "cert")
+    }
+    return Security(require_encryption=True, tls_ca_file=files["ca"], **roles)
+
+
+@contextmanager
+def _private_folder(home: Path) -> Iterator[str]:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # made for this user alone
+        folder = tempfile.mkdtemp(prefix=f"keys-{os.getpid()}-", dir=home)
+    except OSError as error:
+        raise InputError(
+            str(home), expected="a folder to keep the TLS key in",
+            found=(error.strerror or str(error)).lower(),
+            remedy="name another that all nodes see (shared_directory)",
+        ) from error  # fmt: skip
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

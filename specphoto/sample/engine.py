@@ -1,0 +1,315 @@
+"""The driver of a sample: what is not whole is sent to the workers, a bounded number at a time."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import shutil
+import time
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from dask.utils import format_bytes, parse_bytes
+from distributed import KilledWorker, performance_report
+
+from specphoto import cluster
+from specphoto.errors import InputError
+from specphoto.sample.galaxy import product_paths, run_galaxy
+from specphoto.sample.identity import differences, digest, identity_of
+from specphoto.sample.journal import Journal, Status, locked, read_status
+from specphoto.sample.plan import Sample
+from specphoto.sample.summary import write_summary
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from distributed import Client, Future
+
+    from specphoto.sample.plan import Target
+
+__all__ = ["Outcome", "Work", "drive", "run_sample"]
+
+logger = logging.getLogger(__name__)
+
+_PERIOD = 1.0
+_MOST_HOPED = 10_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sample run ended.
+
+    Parameters
+    ----------
+    status
+        Galaxies by state.
+    computed, kept
+        Galaxies that this run sent out, and those that were whole before.
+    parquet, csv
+        The summary of all galaxies.
+    """
+
+    status: Status
+    computed: int
+    kept: int
+    parquet: Path
+    csv: Path
+
+
+@dataclass(frozen=True)
+class Work:
+    """One galaxy to be sent: its name, the function that a worker calls, and its arguments."""
+
+    name: str
+    function: Callable[..., dict[str, Any]]
+    arguments: tuple[Any, ...]
+    identity: dict[str, Any]
+    options: dict[str, Any]
+
+
+def run_sample(
+    sample: Sample | str | os.PathLike[str],
+    *,
+    client: Client | None = None,
+    changed: Literal["refuse", "recompute"] = "refuse",
+    progress: Callable[[Status], None] | None = None,
+    report: str | os.PathLike[str] | None = None,
+) -> Outcome:
+    """Match all galaxies of a sample; what is whole from an earlier run is kept.
+
+    Each galaxy ends as whole products, or as a failure whose reason stands in the summary.
+    Galaxies that failed before are tried again.
+
+    Parameters
+    ----------
+    sample
+        The sample, or the file that describes it.
+    client
+        Computes; by default the cluster of the sample is opened for as long as it is needed.
+    changed
+        What happens to products that other options, files or versions made: the run is refused,
+        or they are computed anew and replaced.
+    progress
+        Called with the status about once a second.
+    report
+        HTML file for Dask's performance report.
+
+    Returns
+    -------
+    Outcome
+        Counts, and the summary files.
+
+    Raises
+    ------
+    InputError
+        If the sample cannot be run, another run works on the folder, products of other options
+        are there (with ``changed='refuse'``), or the scheduler goes away.
+    """
+    sample = sample if isinstance(sample, Sample) else Sample.read(sample)
+    folder = _folder(sample.output)
+    with locked(folder):
+        _sweep(folder)
+        journal = Journal(folder)
+        for event in journal.events():
+            journal.tally.add(event)
+        work, kept = _plan(sample, journal.records(), changed)
+        journal.append("start", total=len(sample.targets), whole=kept)
+        try:
+            if work:
+                with ExitStack() as stack:
+                    if client is None:
+                        client = stack.enter_context(cluster.open(**sample.cluster))
+                    if report is not None:
+                        stack.enter_context(client.as_current())
+                        stack.enter_context(performance_report(filename=str(report)))
+                    drive(client, work, journal, sample.galaxy_memory, progress)
+        finally:
+            # the workers of a cluster of ours are gone: what they left aside is nobody's
+            _sweep(folder)
+            parquet, csv = write_summary(folder)
+        return Outcome(read_status(folder), len(work), kept, parquet, csv)
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            str(path), expected="an output folder that can be made",
+            found=(error.strerror or str(error)).lower(), remedy="choose another",
+        ) from error  # fmt: skip
+    return path
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed worker left aside; only the holder of the lock may."""
+    for path in [*folder.glob(".*.part"), *folder.glob(".*.old")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _plan(
+    sample: Sample, records: dict[str, dict[str, Any]], changed: str
+) -> tuple[list[Work], int]:
+    """Galaxies that are not whole, and the number of those that are."""
+    work: list[Work] = []
+    libraries: dict[str, str] = {}
+    other: list[tuple[str, list[str]]] = []
+    for target in sample.targets:
+        identity = identity_of(sample, target, libraries)
+        record = records.get(target.name, {})
+        paths = product_paths(sample.output, target.name, sample.formats)
+        there = record.get("event") == "done" and all(p.exists() for p in paths.values())
+        if there and record.get("identity") == identity:
+            continue
+        if there:
+            other.append((target.name, differences(record.get("identity", {}), identity)))
+        work.append(_work(sample, target, identity, replace=changed == "recompute"))
+    if other and changed == "refuse":
+        name, what = other[0]
+        raise InputError(
+            str(sample.output), expected="products of the same options, files and version",
+            found=f"{len(other)} of others ({name}: {'; '.join(what)})",
+            remedy="say changed='recompute' (--changed recompute) to replace them, or choose "
+            "another output folder",
+        )  # fmt: skip
+    return work, len(sample.targets) - len(work)
+
+
+def _work(sample: Sample, target: Target, identity: dict[str, Any], *, replace: bool) -> Work:
+    arguments = (
+        target, sample.options_of(target), str(sample.output.absolute()), sample.formats,
+        digest(identity),
+    )  # fmt: skip
+    options = {
+        "accept_critical": sample.accept_critical,
+        "replace": replace,
+    }  # fmt: skip
+    return Work(target.name, run_galaxy, arguments, identity, options)
+
+
+def drive(
+    client: Client, work: Sequence[Work], journal: Journal, galaxy_memory: str | float,
+    progress: Callable[[Status], None] | None = None,
+) -> None:  # fmt: skip
+    """Send galaxies to the workers, no more at a time than they hold, and write down their ends.
+
+    Parameters
+    ----------
+    client
+        Of the cluster; workers may come and go.
+    work
+        The galaxies.
+    journal
+        Where each is written down as it ends.
+    galaxy_memory
+        What one needs of a worker's memory; a warning says where there is less.
+    progress
+        Called with the status about once a second.
+
+    Raises
+    ------
+    InputError
+        If the scheduler goes away, or the journal cannot be written.
+    """
+    _warn_of_memory(client, galaxy_memory)
+    waiting = deque(work)
+    ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+    flying: dict[Future, Work] = {}
+    slots, looked = 0, -_PERIOD
+    while waiting or flying:
+        if time.monotonic() - looked >= _PERIOD:
+            slots, looked = _slots(client), time.monotonic()
+            _show(journal, progress)
+        while waiting and len(flying) < slots:
+            galaxy = waiting.popleft()
+            future = _send(client, galaxy)
+            flying[future] = galaxy
+            journal.append("sent", name=galaxy.name)
+            future.add_done_callback(ended.put)
+        for future in _take(ended, _PERIOD):
+            galaxy = flying.pop(future)
+            record = _record(client, future)
+            if record is None:
+                waiting.append(galaxy)
+            else:
+                state = record.pop("state")
+                journal.append(state, name=galaxy.name, identity=galaxy.identity, **record)
+    _show(journal, progress)
+
+
+def _show(journal: Journal, progress: Callable[[Status], None] | None) -> None:
+    if progress is not None:
+        progress(journal.tally.status(active=True))
+
+
+def _send(client: Client, galaxy: Work) -> Future:
+    # the first part of the key is the name that the dashboard groups and colours by
+    return client.submit(
+        galaxy.function, *galaxy.arguments, **galaxy.options, key=("galaxy", galaxy.name),
+        pure=False,
+    )  # fmt: skip
+
+
+def _slots(client: Client) -> int:
+    """Galaxies to have on the way: one per worker; as many as may come where workers adapt."""
+    if client.status != "running":
+        _gone()
+    adaptive = getattr(client.cluster, "_adaptive", None)
+    # an adaptive cluster grows only where more wait than it can hold
+    hoped = min(adaptive.maximum, _MOST_HOPED) if adaptive is not None else 0
+    return max(len(client.scheduler_info()["workers"]), int(hoped))
+
+
+def _warn_of_memory(client: Client, galaxy_memory: str | float) -> None:
+    limits = [w["memory_limit"] for w in client.scheduler_info()["workers"].values()]
+    least, need = min(filter(None, limits), default=0), parse_bytes(galaxy_memory)
+    if 0 < least < need:
+        logger.warning(
+            "a worker may use %s, a galaxy needs about %s: give workers more (memory, --memory)",
+            format_bytes(int(least)), format_bytes(need),
+        )  # fmt: skip
+
+
+def _take(ended: queue.SimpleQueue[Future], timeout: float) -> Iterable[Future]:
+    """Yield what ended, waiting for the first, then without waiting."""
+    try:
+        yield ended.get(timeout=timeout)
+        while True:
+            yield ended.get_nowait()
+    except queue.Empty:
+        return
+
+
+def _record(client: Client, future: Future) -> dict[str, Any] | None:
+    """How a galaxy ended; None where it must be sent again."""
+    if future.status == "finished":
+        record: dict[str, Any] = future.result()
+        return record
+    if future.status == "error":
+        return {"state": "failed", "reason": _reason(future.exception())}
+    if client.status != "running":
+        _gone()
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KilledWorker):
+        return (
+            "its worker died each time that it was tried, perhaps killed for memory: give workers "
+            "more (memory, --memory), or longer jobs (walltime)"
+        )
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _gone() -> NoReturn:
+    raise InputError(
+        "cluster", expected="a scheduler that answers", found="none any more",
+        remedy="start the same command again: what is whole is not computed again",
+    )  # fmt: skip

@@ -1,0 +1,61 @@
+"""One table of all galaxies of a sample: how each ended, what it took, how well it closes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from specphoto.sample.journal import Journal
+
+__all__ = ["write_summary"]
+
+_FIRST = ("name", "state", "reason", "flags", "seconds", "host", "redshift")
+_HIDDEN = ("event", "identity")
+
+
+def write_summary(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Write ``summary.parquet`` and ``summary.csv`` from the journal of a sample.
+
+    Parameters
+    ----------
+    folder
+        Output folder of the sample.
+
+    Returns
+    -------
+    tuple of Path
+        The two files.
+    """
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    home = Path(folder)
+    records = Journal(home).records()
+    rows = [_row(records[name]) for name in sorted(records)]
+    names = list(_FIRST) + sorted({key for row in rows for key in row} - set(_FIRST))
+    columns = {n: _column([row.get(n) for row in rows]) for n in names}
+    table = pa.table(columns)
+    made = home / "summary.parquet", home / "summary.csv"
+    for path, write in zip(made, (parquet.write_table, csv.write_csv), strict=True):
+        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        write(table, aside)
+        aside.replace(path)
+    return made
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    row = {k.replace(" ", "_"): v for k, v in record.items() if k not in _HIDDEN}
+    return {**row, "state": record["event"]}
+
+
+def _column(values: list[Any]) -> Any:
+    """Numbers as float64, unless all of them are integers; all else as text."""
+    import pyarrow as pa
+
+    there = [v for v in values if v is not None]
+    if there and all(isinstance(v, int) for v in there):
+        return pa.array(values, pa.int64())
+    if there and all(isinstance(v, int | float) for v in there):
+        return pa.array(values, pa.float64())
+    return pa.array([None if v is None else str(v) for v in values], pa.string())

@@ -1,0 +1,221 @@
+"""A sample of galaxies on this machine: whole products, recorded failures, resume."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+import xarray as xr
+from galaxy_files import small_galaxy
+
+import specphoto
+from specphoto.errors import InputError
+from specphoto.sample import Sample, read_status, run_sample
+from specphoto.sample.journal import Journal, locked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distributed import Client
+
+
+def write_sample(folder: Path, number: int, *, options: str = "", rows: str = "") -> Path:
+    """A sample file of `number` times the small galaxy, and further rows of its table."""
+    galaxy = small_galaxy()
+    lines = [f"g{i},{galaxy.cube.path},{galaxy.photometry.path}" for i in range(number)]
+    (folder / "targets.csv").write_text("name,cube,photometry\n" + "\n".join(lines) + "\n" + rows)
+    file = folder / "sample.toml"
+    file.write_text(
+        'output = "out"\nformats = ["zarr"]\ngalaxy_memory = "1GB"\n'
+        '[targets]\ntable = "targets.csv"\n'
+        f"[options]\n{options}\n"
+    )
+    return file
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("sample."))
+
+
+def products(folder: Path, number: int) -> list[xr.Dataset]:
+    return [
+        specphoto.open_cube(folder / f"g{i}.zarr").load(scheduler="threads") for i in range(number)
+    ]
+
+
+def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_workers: Client) -> None:
+    galaxy = small_galaxy()
+    (tmp_path / "bad.fits").write_bytes(b"SIMPLE  = nothing of the kind")
+    photometry = galaxy.photometry.path
+    rows = f"bad,{tmp_path}/bad.fits,{photometry}\ngone,{tmp_path}/gone.fits,{photometry}\n"
+    file = write_sample(tmp_path, 2, rows=rows)
+    # where the product of this one belongs is something that cannot be replaced
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "g1.zarr").write_text("not a product")
+    outcome = run_sample(file, client=two_workers)
+    status = outcome.status
+    assert (status.total, status.done, status.failed, status.left) == (4, 1, 3, 0)
+    assert "gone.fits: expected a file that can be read" in status.failures["gone"]
+    assert "bad.fits" in status.failures["bad"]
+    assert contents(tmp_path / "out") == ["g0.zarr", "g1.zarr", "summary.csv", "summary.parquet"]
+    table = pq.read_table(outcome.parquet).to_pylist()
+    assert [(r["name"], r["state"]) for r in table] == [
+        ("bad", "failed"), ("g0", "done"), ("g1", "failed"), ("gone", "failed"),
+    ]  # fmt: skip
+    assert table[1]["n_spec"] > 20
+    assert 0.5 < table[1]["factor_median"] < 2.0
+    assert table[1]["seconds_spectral_match"] > 0.0
+    with outcome.csv.open() as text:
+        assert len(list(csv.reader(text))) == 5
+    (cube,) = products(tmp_path / "out", 1)
+    assert len(cube.attrs["sample_hash"]) == 32
+
+
+def test_run_sample__kept_refused_recomputed(tmp_path: Path, two_workers: Client) -> None:
+    file = write_sample(tmp_path, 1)
+    first = run_sample(file, client=two_workers)
+    assert (first.computed, first.kept) == (1, 0)
+    before = products(tmp_path / "out", 1)[0]
+    again = run_sample(file, client=two_workers)
+    assert (again.computed, again.kept) == (0, 1)
+    file = write_sample(tmp_path, 1, options="order = 2")
+    with pytest.raises(InputError, match=r"1 of others \(g0: option order: None, now 2\)"):
+        run_sample(file, client=two_workers)
+    assert products(tmp_path / "out", 1)[0].identical(before)
+    other = run_sample(file, client=two_workers, changed="recompute")
+    assert (other.computed, other.status.done) == (1, 1)
+    assert products(tmp_path / "out", 1)[0].sizes["order"] == 3
+
+
+def test_run_sample__product_without_record_is_not_made_again(
+    tmp_path: Path, two_workers: Client
+) -> None:
+    file = write_sample(tmp_path, 1)
+    run_sample(file, client=two_workers)
+    made = (tmp_path / "out" / "g0.zarr").stat().st_mtime_ns
+    (tmp_path / "out" / "sample.jsonl").unlink()
+    assert run_sample(file, client=two_workers).status.done == 1
+    assert (tmp_path / "out" / "g0.zarr").stat().st_mtime_ns == made
+
+
+def test_run_sample__second_run_refused(tmp_path: Path) -> None:
+    file = write_sample(tmp_path, 1)
+    (tmp_path / "out").mkdir()
+    with (
+        locked(tmp_path / "out"),
+        pytest.raises(
+            InputError, match=rf"no other run works on, found one \(process {os.getpid()}"
+        ),
+    ):
+        run_sample(file)
+
+
+def wait_for(condition: object, timeout: float = 120.0) -> None:
+    end = time.monotonic() + timeout
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def test_run__driver_killed_and_resumed(tmp_path: Path, two_workers: Client) -> None:
+    (tmp_path / "undisturbed").mkdir()
+    calm = write_sample(tmp_path / "undisturbed", 3)
+    run_sample(calm, client=two_workers)
+    file = write_sample(tmp_path, 3)
+    command = [sys.executable, "-m", "specphoto", "run", str(file), "-j", "1", "--memory", "2GB"]
+    driver = subprocess.Popen(command, start_new_session=True)
+    try:
+        journal = Journal(tmp_path / "out")
+        wait_for(lambda: bool(journal.records()) or driver.poll() is not None)
+        assert driver.poll() is None
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait(timeout=30)
+    before = read_status(tmp_path / "out")
+    assert not before.active
+    assert before.done < 3
+    again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    assert "3 done, 0 running, 0 failed of 3" in again.stdout
+    assert contents(tmp_path / "out") == [
+        "g0.zarr", "g1.zarr", "g2.zarr", "summary.csv", "summary.parquet",
+    ]  # fmt: skip
+    for found, expected in zip(
+        products(tmp_path / "out", 3), products(tmp_path / "undisturbed" / "out", 3), strict=True
+    ):
+        xr.testing.assert_identical(found, expected)
+
+
+def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append("start", total=2, whole=0)
+    journal.append("done", name="a")
+    with journal.path.open("ab") as file:
+        file.write(b'{"event": "done", "na')
+    journal.append("failed", name="b", reason="a cloud")
+    status = read_status(tmp_path)
+    assert (status.done, status.failures) == (1, {"b": "a cloud"})
+
+
+@pytest.mark.parametrize("ending", [".csv", ".fits", ".parquet"])
+def test_sample_read__tables(tmp_path: Path, ending: str) -> None:
+    from astropy.table import Table
+    from pyarrow import Table as Arrow
+
+    columns = {"cube": ["a.fits", "b.fits"], "photometry": ["c.fits", "d.fits"],
+               "z": [0.1, 0.2], "order": [2, 3]}  # fmt: skip
+    path = tmp_path / f"t{ending}"
+    if ending == ".parquet":
+        pq.write_table(Arrow.from_pydict(columns), path)
+    else:
+        Table(columns).write(path)
+    file = tmp_path / "sample.toml"
+    file.write_text(f'[targets]\ntable = "t{ending}"\ncolumns = {{ redshift = "z" }}\n')
+    first, second = Sample.read(file).targets
+    assert (first.cube, first.redshift, first.options) == (
+        str(tmp_path / "a.fits"), 0.1, {"order": 2}
+    )  # fmt: skip
+    assert second.name == "corr_specphoto_d_b"
+
+
+def test_sample_read__pattern(tmp_path: Path) -> None:
+    (tmp_path / "sky").mkdir()
+    for name in ("manga-1-2-LOGCUBE.fits", "manga-3-4-LOGCUBE.fits", "other.fits"):
+        (tmp_path / "sky" / name).touch()
+    file = tmp_path / "sample.toml"
+    file.write_text('[targets]\ncube = "sky/manga-{id}-LOGCUBE.fits"\nphotometry = "f_{id}.fits"\n')
+    targets = Sample.read(file).targets
+    assert [t.name for t in targets] == ["1-2", "3-4"]
+    assert targets[0].photometry == str(tmp_path / "f_1-2.fits")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("outptu = 3", "found 'outptu'; did you mean 'output'"),
+        ("[options]\nordr = 3", "expected table = FILE"),
+        ("[targets]\ntabel = 'a'", "did you mean 'table'"),
+        ("[targets]\ntable = 'a.txt'", "ending in .csv"),
+        ("not toml", "a sample file in TOML"),
+    ],
+)
+def test_sample_read__wrong(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "sample.toml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message.replace(".", r"\.")):
+        Sample.read(file)
+
+
+def test_sample__unknown_option_and_twice_the_name(tmp_path: Path) -> None:
+    file = write_sample(tmp_path, 1, options="model_eror = 0.1")
+    with pytest.raises(InputError, match="did you mean 'model_error'"):
+        Sample.read(file)
+    file = write_sample(tmp_path, 1, rows="g0,a.fits,b.fits\n")
+    with pytest.raises(InputError, match="found 2 named 'g0'"):
+        Sample.read(file)
