@@ -20,6 +20,13 @@ PLACE = """([x, y]) => {
   return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)];
 }"""
 
+# Twice the same place: the notebook has stopped to scroll.
+STILL = f"""(at) => {{
+  const now = String(({PLACE})(at)), same = window.placed === now;
+  window.placed = now;
+  return same;
+}}"""
+
 
 def test_notebook__runs_and_shows_the_viewer(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
@@ -50,15 +57,17 @@ def test_jupyterlab__a_click_shows_the_pixel(tmp_path: Path) -> None:
         assert found is not None
         with chromium(viewport={"width": 1500, "height": 1100}) as context:
             page, _ = listened(context)
-            page.set_default_timeout(180_000)
+            page.set_default_timeout(60_000)
             port, token = found.groups()
             page.goto(f"http://127.0.0.1:{port}/lab/tree/view.ipynb?token={token}")
             page.locator(".jp-Notebook").wait_for()
+            page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
             page.get_by_text("Run", exact=True).first.click()
             page.get_by_text("Run All Cells", exact=True).click()
             page.get_by_text("pixel x = 15, y = 15").wait_for()
             page.locator(".bk-Figure").first.scroll_into_view_if_needed()
             page.wait_for_function("() => window.Bokeh && Bokeh.documents.length > 0")
+            page.wait_for_function(STILL, arg=[14, 16], polling=1000)
             page.mouse.click(*page.evaluate(PLACE, [14, 16]))
             page.get_by_text("pixel x = 14, y = 16").wait_for()
             shoot(page, "jupyterlab")
