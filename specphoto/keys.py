@@ -35,7 +35,7 @@ def require_known(given: Mapping[str, Any], known: Collection[str], what: str) -
     >>> require_known({"waltime": "1:00:00"}, ["queue", "walltime"], "site.yaml")
     Traceback (most recent call last):
     specphoto.errors.InputError: site.yaml: expected known keys, found 'waltime'; did you mean \
-'walltime'?
+'walltime'.
     """
     for key in given:
         if key in known:
@@ -43,6 +43,6 @@ def require_known(given: Mapping[str, Any], known: Collection[str], what: str) -
         near = get_close_matches(str(key), list(known), n=1, cutoff=0.6)
         raise InputError(
             what, expected="known keys", found=repr(key),
-            remedy=f"did you mean '{near[0]}'?" if near
+            remedy=f"did you mean '{near[0]}'" if near
             else f"choose among {', '.join(sorted(known))}",
         )  # fmt: skip

@@ -114,6 +114,14 @@ def test_shrink__too_few_beams_leave_pixels_as_they_are():
     np.testing.assert_array_equal(out.terms, 0)
 
 
+def test_shrink__pixels_in_a_row_have_no_field_across_it():
+    cov = covariance(0.02)
+    true, coef = drawn(cov, 12, scatter=0.02)
+    out = shrink(coef, cov, cov, np.arange(N, dtype=float), np.zeros(N), 1.0)
+    np.testing.assert_array_equal(out.terms, 1)
+    assert np.mean((out.coef - true) ** 2) < np.mean((coef - true) ** 2)
+
+
 def test_shrink__unknown_stays_unknown_and_alone():
     cov = covariance(0.02)
     _, coef = drawn(cov, 10)

@@ -142,8 +142,8 @@ def _smoothest(
     best, least = None, np.inf
     n_beam = use.sum() / beam
     for n in _TERMS:
-        if n > n_beam / 2.0 and n > 1:
-            break
+        if n > 1 and (n > n_beam / 2.0 or np.linalg.matrix_rank(phi[use, :n]) < n):
+            break  # too few pixels, or all of them in a row
         field = _field(coef, variance, phi[:, :n], use, beam)
         # the scatter counts: a wilder field must lower what it does not explain
         total = (variance + field.scatter**2)[use]
