@@ -45,6 +45,8 @@ _MIN_SHARE = 0.5
 # Beyond this sky residuals leave no feature, and nor does the default library's resolution (22
 # Angstrom FWHM); observed and rest frame.
 _RED_SKY, _RED_LIBRARY = 8900.0, 8750.0
+# Models measured at once: their arrays then stay in cache.
+_MODELS_AT_ONCE = 1024
 # One model in so many sets the components.
 _EVERY = 10
 
@@ -196,7 +198,8 @@ def find_features(
     features = Features(average, (1.0 + mean) * L, component, mean, error)
     shift = _shift(features, models, n_model, wave)
     error += _VELOCITY_ERROR**2 * np.outer(shift, shift)
-    return features, features.of_models(spectra)
+    parts = (spectra[k : k + _MODELS_AT_ONCE] for k in range(0, n_model, _MODELS_AT_ONCE))
+    return features, np.concatenate([features.of_models(part) for part in parts])
 
 
 def _bins(
