@@ -26,13 +26,13 @@ import numpy as np
 from scipy import special
 
 from specphoto.spectral import compat
+from specphoto.spectral.features import Measured
 from specphoto.spectral.legendre import FactorFit, fit_factor, plausible
 from specphoto.spectral.sedfit import SedFit, best_models, fit_sed, photometric_sigma
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from specphoto.spectral.features import Measured
     from specphoto.spectral.reference import Reference
 
 __all__ = ["FLAGS", "Pixels", "Result", "correct_pixels"]
@@ -42,12 +42,15 @@ _PIXELS_AT_ONCE = 128
 _FLOOR = 0.05
 # Error of the shape of a single model, relative, per Legendre order.
 _SINGLE_ERROR = 0.03
-# Bands are corrected for what a model lacks by no more than this.
-_MOST_EXCESS, _LEAST_EXCESS = 10.0, 0.3
+# Lines may add many times a model's light to a band, but nothing takes much of it away: what is
+# further off is no light, and counts as an error.
+_MOST_EXCESS, _LEAST_EXCESS = 10.0, 0.8
 #: Reasons for doubt, bits of ``flag``: photometry that no model fits within its errors and the
 #: template error; a corrected spectrum that leaves its reference; an image far from it.
 FLAGS = (1, 2, 4)
 _UNLIKELY = 1e-4
+# Fits after which the template error of a pixel that no model fits has settled.
+_TURNS = 2
 # Rms of the corrected spectrum about its reference, in stretches of this many channels.
 _MISFIT, _STRETCH = 0.05, 64
 # An image contradicts the spectrum when it is off by this share and by as many sigma.
@@ -213,7 +216,38 @@ def _fit_photometry(
     typical = np.nan_to_num(typical)
     own = photometric_sigma(typical, pixels.photo_err / excess, floor)
     sigma = np.where(np.isfinite(sigma), np.hypot(own, doubt * typical), np.inf)
-    return fit_sed(flux, sigma, table, reference.error, typical, measured), excess
+    fit = fit_sed(flux, sigma, table, reference.error, typical, measured)
+    return _admit_worse_models(fit, flux, sigma, typical, measured, reference), excess
+
+
+def _admit_worse_models(
+    fit: SedFit, flux: NDArray[np.float64], sigma: NDArray[np.float64],
+    typical: NDArray[np.float64], measured: Measured | None, reference: Reference,
+) -> SedFit:  # fmt: skip
+    """Fit pixels that no model fits once more, with the template error that their chi-square asks.
+
+    Else the few models that are the least wrong would be certain, and their shape would outweigh
+    the images. The chi-square stays that of the first fit.
+    """
+    wild = np.flatnonzero(_unlikely(fit))
+    amplitude = np.ones(len(wild))
+    again = SedFit(*(a[wild] for a in fit))
+    for _ in range(_TURNS if wild.size else 0):
+        amplitude *= np.sqrt(np.maximum(again.chi2 / np.maximum(again.n_band - 1.0, 1.0), 1.0))
+        part = measured and Measured(*(a[wild] for a in measured))
+        again = fit_sed(flux[wild], sigma[wild], reference.table, reference.error, typical[wild],
+                        part, amplitude)  # fmt: skip
+    for name, values in again._asdict().items():
+        if name != "chi2":
+            getattr(fit, name)[wild] = values
+    return fit
+
+
+def _unlikely(sed: SedFit) -> NDArray[np.bool_]:
+    """Whether no model fits the photometry within its errors and the template error."""
+    with np.errstate(invalid="ignore"):
+        chance = special.chdtrc(np.maximum(sed.n_band - 1.0, 1.0), sed.chi2)
+        return np.asarray(chance < _UNLIKELY)
 
 
 def _excess(
@@ -233,8 +267,10 @@ def _excess(
     noise = np.where(use, np.nan_to_num(P) ** 2 * spectra.variance, 0.0) @ T**2
     known = plausible(*factor, reference.L)[:, None] & (typical > 0)
     light = np.where(known, typical, 1.0)
-    excess = np.clip(1.0 + added / light, _LEAST_EXCESS, _MOST_EXCESS)
-    return np.where(known, excess, 1.0), np.where(known, np.sqrt(noise) / light, 0.0)
+    raw = 1.0 + added / light
+    excess = np.clip(raw, _LEAST_EXCESS, _MOST_EXCESS)
+    doubt = np.hypot(np.sqrt(noise) / light, raw - excess)
+    return np.where(known, excess, 1.0), np.where(known, doubt, 0.0)
 
 
 def _shape_factor(spectra: _Spectra, model: NDArray[np.float64], reference: Reference) -> FactorFit:
@@ -315,8 +351,7 @@ def _flag(
 ) -> NDArray[np.float64]:
     """Why the reference of a pixel is not to be trusted, the sum of :data:`FLAGS`."""
     with np.errstate(invalid="ignore"):
-        unlikely = special.chdtrc(np.maximum(sed.n_band - 1.0, 1.0), sed.chi2) < _UNLIKELY
-        reasons = (unlikely, misfit > _MISFIT, contradicted)
+        reasons = (_unlikely(sed), misfit > _MISFIT, contradicted)
     return np.asarray(sum(bit * r.astype(float) for bit, r in zip(FLAGS, reasons, strict=True)))
 
 
