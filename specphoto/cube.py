@@ -177,6 +177,10 @@ VARIABLES: Mapping[str, Variable] = {
             "additive_pedestal_err", (("band",),), "f", FLUX_UNIT,
             "1-sigma error of additive_pedestal",
         ),
+        Variable(
+            "corr_order", (_MAP,), "i", "",
+            "order of the factor that the pixel's data fix, -1 = unknown",
+        ),
         Variable("corr_factor", (_CUBE,), "f", "", "spectrophotometric correction factor"),
         Variable("corr_factor_err", (_CUBE,), "f", "", "1-sigma error, correlated in wavelength"),
         Variable("mod_flux", (_CUBE,), "f", FLUX_UNIT, "reference model at the IFS resolution"),

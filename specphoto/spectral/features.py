@@ -59,6 +59,10 @@ class Measured(NamedTuple):
     value: NDArray[np.float64]
     weight: NDArray[np.float64]
 
+    def take(self, rows: NDArray[np.intp]) -> Measured:
+        """Some of the pixels."""
+        return Measured(self.value[rows], self.weight[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Features:

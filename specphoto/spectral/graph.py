@@ -38,7 +38,7 @@ class Layout(NamedTuple):
             "coef": (self.n_coef,), "cov": (self.n_coef, self.n_coef),
             "noise": (self.n_coef, self.n_coef), "photo_cov": (self.n_coef, self.n_band),
             "unit": (self.n_band, self.n_coef), "model": (self.n_wave,),
-            "chi2": (), "n_band": (), "n_eff": (), "best": (),
+            "chi2": (), "n_band": (), "n_eff": (), "best": (), "order": (),
             "closure_before": (self.n_band,), "closure_after": (self.n_band,),
             "closure_holdout": (self.n_band,), "flag": (),
         }  # fmt: skip
@@ -53,7 +53,7 @@ class Layout(NamedTuple):
     def size(self) -> int:
         """Length of the stacked axis."""
         wide = self.n_coef * (1 + 2 * self.n_coef + 2 * self.n_band)
-        return wide + self.n_wave + 5 + 3 * self.n_band
+        return wide + self.n_wave + 6 + 3 * self.n_band
 
     def split(self, stacked: da.Array) -> dict[str, da.Array]:
         """Results by name, each with its own axes before y and x."""
@@ -98,7 +98,7 @@ def _correct_block(
     """Correct the pixels of a block that have both spectrum and photometry."""
     out = np.full((layout.size, *flux.shape[1:]), np.nan, dtype=np.float32)
     parts = layout.parts()
-    out[parts["best"][0]] = -1.0
+    out[parts["best"][0]] = out[parts["order"][0]] = -1.0
     out[parts["n_band"][0]] = out[parts["flag"][0]] = 0.0
     some = (~bad & np.isfinite(flux) & (err > 0)).any(axis=0)
     some &= (np.isfinite(photo_flux) & (photo_err > 0)).any(axis=0)
@@ -261,6 +261,7 @@ def assemble(
         n_band=(map_dims, part["n_band"].astype(np.int16)),
         n_eff=(map_dims, part["n_eff"]),
         fit_flag=(map_dims, part["flag"].astype(np.int16)),
+        corr_order=(map_dims, part["order"].astype(np.int16)),
         model_index=(map_dims, part["best"].astype(np.int32)),
         closure_before=(("band", *map_dims), part["closure_before"]),
         closure_after=(("band", *map_dims), part["closure_after"]),

@@ -116,12 +116,14 @@ def match_spectral(
     xarray.Dataset
         The cube with ``spec_flux`` and ``spec_err`` times the factor, ``corr_coef``,
         ``corr_cov``, ``corr_photo_cov``, ``corr_factor``, ``corr_factor_err``, ``mod_flux``,
-        ``chi2``, ``n_band``, ``n_eff``, ``model_index``, ``closure_before`` and
+        ``chi2``, ``n_band``, ``n_eff``, ``model_index``, ``corr_order``, ``closure_before`` and
         ``closure_after``. Where the factor is
         unknown, it, the spectrum, the model and the closures are NaN and the spectrum is masked;
         ``chi2`` and the rest of the SED fit are NaN (-1, 0) only where photometry is missing.
         ``spec_region`` stays that of the spatial match (it would not be known before the last
         pixel is); ``spec_mask`` says where the factor is unknown.
+        ``corr_order`` is the order that the data of a pixel fix: coefficients above it, which
+        neither spectrum nor references tell to 10% of the level, are drawn to 0 with that error.
         ``corr_factor_err`` is fully correlated in wavelength. The factor rests on the photometry:
         a fit of the corrected spectrum and the same photometry as if they were independent counts
         the photometry twice; ``corr_photo_cov`` is what a fit of both needs.

@@ -122,6 +122,10 @@ class SedFit(NamedTuple):
     shape_cov: NDArray[np.float64]
     shape_photo: NDArray[np.float64]
 
+    def take(self, rows: NDArray[np.intp]) -> SedFit:
+        """Some of the pixels."""
+        return self._replace(**{name: values[rows] for name, values in self._asdict().items()})
+
     @classmethod
     def unknown(cls, n_band: NDArray[np.intp], n_shape: int, n_column: int) -> SedFit:
         """Nothing known yet."""
