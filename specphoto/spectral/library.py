@@ -15,6 +15,7 @@ import numpy as np
 
 from specphoto.errors import InputError
 from specphoto.spectral.dust import birth_transmission, hat_weights, ism_transmission, knots
+from specphoto.spectral.fingerprint import digest
 from specphoto.spectral.fragments import band_fragments, line_fragments
 from specphoto.spectral.resample import FWHM_TO_SIGMA, line_profiles, observing_matrix
 from specphoto.spectral.ssp import Mixer, Nebular, SSPGrid
@@ -134,6 +135,14 @@ class CompositeLibrary:
     def wave_range(self) -> tuple[float, float]:
         """First and last rest-frame wavelength, vacuum Angstrom."""
         return float(self.grid.wave[0]), float(self.grid.wave[-1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of all that the models depend on; photometry is cached by it."""
+        gas = self.nebular
+        lines = () if gas is None else (gas.continuum, gas.line_wave, gas.line)
+        grid = (self.grid.wave, self.grid.age, self.grid.metallicity, self.grid.flux)
+        return digest("composites", *grid, *lines, *vars(self.parameters).values())
 
     @cached_property
     def _weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

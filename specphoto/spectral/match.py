@@ -14,6 +14,7 @@ from specphoto.blas import single_thread
 from specphoto.cube import add_provenance, annotate, identify, validate
 from specphoto.errors import InputError
 from specphoto.io.library import default_library, open_library, outline_library
+from specphoto.io.model_cache import CachedLibrary
 from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spatial.psf import PSF
@@ -295,7 +296,7 @@ def prepare_library(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Open the library and summarise its models for the fits; waits for no data."""
     with single_thread():
-        models = _opened(source)
+        models = CachedLibrary(_opened(source))
         photometry, shape = summarise(models, redshift, wave, filters, order)
         return photometry, shape, beyond_cube(models, redshift, wave, filters, photometry)
 
