@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import specphoto
-from specphoto import cli_look, cli_sample
+from specphoto import cli_library, cli_look, cli_sample
 from specphoto.errors import InputError
 from specphoto.terminal import StageBars, line, results, table
 
@@ -111,7 +111,8 @@ MaxBias = Annotated[float, typer.Option(
     "--max-bias", help="spec_region: where the bias left at the edge is estimated below this.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
 Library = Annotated[str, typer.Option(
-    "--library", help="'default' (BC03, in the package), or a library of piXedfit's, .hdf5.",
+    "--library", help="'default' (BC03, in the package), or a library file: of 'specphoto library "
+    "build', or piXedfit's.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
 Order = Annotated[int, typer.Option(
     "--order", min=0, max=10, help="Order of the Legendre polynomial.",
@@ -484,6 +485,7 @@ app.command()(cli_look.view)
 app.command()(cli_sample.run)
 app.command()(cli_sample.status)
 app.add_typer(cli_sample.clusters, name="cluster")
+app.add_typer(cli_library.library, name="library")
 
 
 @contextmanager

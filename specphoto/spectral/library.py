@@ -244,6 +244,15 @@ class CompositeLibrary:
             old=old.astype(np.float32),
         )
 
+    def rest_frame(self) -> CompositeModels:
+        """Spectra of all models at the library's own wavelengths and resolution."""
+        young, old = self._basis
+        if self.nebular is not None:
+            profiles = self._line_profiles(0.0, self.grid.wave, None)
+            young = young + (self.nebular.line @ profiles).astype(np.float32)
+        everywhere = np.ones(self.grid.wave.size, dtype=bool)
+        return CompositeModels(self._mixer, self.parameters, self.grid.wave, everywhere, young, old)
+
     def _line_profiles(
         self, redshift: float, wave: NDArray[np.float64], lsf: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
