@@ -21,8 +21,7 @@ def emiles_like() -> dict[str, np.ndarray]:
     """Arrays in the manner of E-MILES: air, Gyr from 0.063 on, [M/H], no population younger."""
     grid = default_grid()
     kept = np.flatnonzero((grid.wave > 3600.0) & (grid.wave < 7400.0))
-    old = np.flatnonzero(grid.age > 6e7)[::6]
-    old = np.append(old, grid.age.size - 1)
+    old = np.flatnonzero(grid.age > 6e7)
     return {
         "wave": vacuum_to_air(grid.wave[kept]), "age": grid.age[old] / 1e9,
         "metallicity": np.log10(grid.metallicity[2:5] / 0.02),
