@@ -79,10 +79,13 @@ def check(
 
     Example: [bold]specphoto library check emiles.h5 -z 0.03 --band galex_fuv --band sdss_r[/bold]
     """
+    from specphoto.io.library import default_grid
     from specphoto.photometry.filters import load_filters
     from specphoto.spectral.audit import audit
 
-    found = audit(_opened(name), redshift=redshift, filters=load_filters(band or []))
+    found = audit(
+        _opened(name), redshift=redshift, filters=load_filters(band or []), against=default_grid()
+    )
     rows = [(f.what, "good" if f.good else "BAD", f.words) for f in found]
     results.print(table("library check", rows, columns=("test", "", "seen")))
     if not all(f.good for f in found):

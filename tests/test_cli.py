@@ -83,7 +83,7 @@ def test_spatial_then_spectral__products(tmp_path: Path, run: Callable, here: No
     assert (code, out.strip()) == (0, str(tmp_path / "a.zarr"))
     code, out, _ = run(
         "spectral", tmp_path / "a.zarr", "-o", tmp_path / "b.fits", "--order", 1, "--exclude",
-        "galex_fuv",
+        "galex_fuv", "--velocity", "measured",
     )  # fmt: skip
     assert code == 0
     ds = specphoto.open_cube(tmp_path / "b.fits")
@@ -91,6 +91,16 @@ def test_spatial_then_spectral__products(tmp_path: Path, run: Callable, here: No
     steps = {step["step"]: step["options"] for step in ds.attrs["provenance"] if "options" in step}
     assert steps["match_spatial"]["compensate"] is False
     assert "galex_fuv" not in steps["match_spectral"]["bands_fitted"]
+    assert ds["spec_velocity"].attrs["units"] == "km s-1"
+    assert steps["match_spectral"]["velocity"] == "measured"
+
+
+def test_velocity__word_or_map(tmp_path):
+    field = np.arange(6.0).reshape(2, 3)
+    fits.PrimaryHDU(field).writeto(tmp_path / "v.fits")
+    np.testing.assert_array_equal(cli._velocity(str(tmp_path / "v.fits")), field)
+    assert cli._velocity("measured") == "measured"
+    assert cli._velocity(None) is None
 
 
 def test_match__recipe_of_the_peer(tmp_path: Path, run: Callable, here: None) -> None:

@@ -13,6 +13,7 @@ from specphoto.spectral.audit import audit, facts
 from specphoto.spectral.library import CompositeLibrary
 from specphoto.spectral.parameters import sample_parameters
 from specphoto.spectral.tabulated import TabulatedLibrary
+from specphoto.spectral.wavelength import air_to_vacuum, vacuum_to_air
 
 WAVE = np.linspace(3000.0, 9000.0, 601)
 
@@ -92,3 +93,28 @@ def test_facts__say_what_is_in_it():
     table = TabulatedLibrary(WAVE, np.ones((2, 601), np.float32), np.full(601, 3.0),
                              {"log_age": np.array([1.0, 2.0])})  # fmt: skip
     assert dict(facts(table))["log_age"] == "1 to 2, median 1.5"
+
+
+@pytest.mark.parametrize(("medium", "shift"), [(None, 0), ("air", -83), ("vacuum", 83)])
+def test_audit__air_and_vacuum_are_told_apart(medium, shift):
+    wave = default_grid().wave
+    moved = {None: wave, "air": vacuum_to_air(wave), "vacuum": air_to_vacuum(wave)}[medium]
+    library = composites(wave=moved)
+    table = TabulatedLibrary(moved, default_grid().flux[4, 40:], default_grid().fwhm)
+    for case in (library, table):
+        found = findings(case, against=default_grid())["lines"]
+        assert found.good == (medium is None)
+        number = float(found.words.split()[0])
+        assert abs(number - shift) < 15.0
+    if medium == "air":
+        assert "air taken for vacuum would be -83" in found.words
+    if medium == "vacuum":
+        assert "vacuum taken for air would be +83" in found.words
+
+
+def test_audit__lines_of_coarse_or_featureless_spectra():
+    wave = default_grid().wave
+    flat = TabulatedLibrary(wave, np.ones((2, wave.size), np.float32), default_grid().fwhm)
+    assert not findings(flat, against=default_grid())["lines"].good
+    coarse = TabulatedLibrary(wave, default_grid().flux[4, 40:], np.full(wave.size, 20.0))
+    assert "lines" not in findings(coarse, against=default_grid())

@@ -9,6 +9,7 @@ import numpy as np
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral.fragments import MIN_COVERED
 from specphoto.spectral.library import CompositeLibrary
+from specphoto.spectral.motion import measure_velocities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +29,14 @@ _VISUAL = 5500.0
 # Old populations have a mass-to-light ratio of a few, and fade by several from 1 to 10 Gyr: limits
 # beyond any initial mass function.
 _MASS_TO_LIGHT, _FADING = (0.3, 30.0), (2.0, 30.0)
+
+
+# Where lines are compared: no wide steps bluer, no good resolution everywhere redder. Velocities in
+# km/s: what air for vacuum would be, and what is not yet that.
+_LINES = np.exp(np.arange(np.log(4050.0), np.log(6900.0), 2.3e-4))
+_AIR, _DOUBTFUL = 83.0, 40.0
+_SHARP = 10.0  # FWHM in Angstrom: in coarser spectra lines tell nothing
+_LINE_ERROR = 0.01
 
 
 class Finding(NamedTuple):
@@ -72,6 +81,7 @@ def audit(
     *,
     redshift: float = 0.0,
     filters: Sequence[Filter] = (),
+    against: SSPGrid | None = None,
 ) -> list[Finding]:
     """Look at all that makes a library unfit.
 
@@ -81,6 +91,8 @@ def audit(
         Any library of this package.
     redshift, filters
         Bands that it shall hold at this redshift.
+    against
+        Grid whose lines are where the vacuum puts them: the default one.
 
     Returns
     -------
@@ -89,6 +101,8 @@ def audit(
     out = [*_spectra(library)]
     if isinstance(library, CompositeLibrary):
         out += _populations(library.grid)
+    if against is not None:
+        out += _lines(library, against)
     return out + list(_bands(library, redshift, filters))
 
 
@@ -164,6 +178,39 @@ def _within(
     good = bool(np.all((values >= limits[0]) & (values <= limits[1])))
     words = f"{values.min():.3g} to {values.max():.3g} {about}"
     return Finding(what, good, words if good else f"{words}: the flux is not in {unit}")
+
+
+def _lines(library: CompositeLibrary | TabulatedLibrary, against: SSPGrid) -> Iterator[Finding]:
+    """Air taken for vacuum, or the reverse, by the lines of old stars."""
+    wave, fwhm = _axes(library)
+    sharp = np.interp(_LINES, wave, fwhm).max() <= _SHARP
+    if not sharp or wave[0] > _LINES[0] or wave[-1] < _LINES[-1]:
+        return
+    if isinstance(library, CompositeLibrary):
+        spectrum = _old(library.grid)
+    else:
+        spectrum = (library.flux / library.flux.mean(axis=1, keepdims=True)).mean(axis=0)
+    flux = np.interp(_LINES, wave, spectrum)
+    template = np.interp(_LINES, against.wave, _old(against))
+    found = measure_velocities(
+        flux[None], (_LINE_ERROR * flux[None]) ** 2, np.ones((1, _LINES.size), bool),
+        template, _LINES,
+    )  # fmt: skip
+    v = float(found.velocity[0])
+    if np.isnan(v):
+        yield Finding("lines", False, "none of old stars from 4050 to 6900 A")
+        return
+    words = f"{v:+.0f} km/s from where the vacuum puts them"
+    if abs(v) > _DOUBTFUL:
+        taken = "air taken for vacuum" if v < 0 else "vacuum taken for air"
+        words += f"; {taken} would be {np.copysign(_AIR, v):+.0f}"
+    yield Finding("lines", abs(v) <= _DOUBTFUL, words)
+
+
+def _old(grid: SSPGrid) -> NDArray[np.float64]:
+    """Spectrum of the population nearest to 10 Gyr and Z = 0.02."""
+    z, age = np.argmin(np.abs(grid.metallicity - 0.02)), np.argmin(np.abs(grid.age - 1e10))
+    return np.asarray(grid.flux[z, age], dtype=np.float64)
 
 
 def _bands(
