@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import specphoto
-from specphoto import cli_look, cli_sample
+from specphoto import cli_library, cli_look, cli_sample
 from specphoto.errors import InputError
 from specphoto.terminal import StageBars, line, results, table
 
@@ -111,7 +111,8 @@ MaxBias = Annotated[float, typer.Option(
     "--max-bias", help="spec_region: where the bias left at the edge is estimated below this.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
 Library = Annotated[str, typer.Option(
-    "--library", help="'default' (BC03, in the package), or a library of piXedfit's, .hdf5.",
+    "--library", help="'default' (BC03, in the package), or a library file: of 'specphoto library "
+    "build', or piXedfit's.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
 Order = Annotated[int, typer.Option(
     "--order", min=0, max=10, help="Order of the Legendre polynomial.",
@@ -139,6 +140,10 @@ Exclude = Annotated[list[str] | None, typer.Option(
 LineWindow = Annotated[float, typer.Option(
     "--line-window", help="Half width in km/s of the windows about emission lines that the "
     "factor's fit leaves out.", rich_help_panel=_SCIENCE)]  # fmt: skip
+Velocity = Annotated[str | None, typer.Option(
+    "--velocity", help="FITS image of the pixels' velocities on the grid of the product, km/s "
+    "relative to the redshift; or 'measured', from the absorption lines.",
+    rich_help_panel=_SCIENCE)]  # fmt: skip
 CompatName = Annotated[Compat | None, typer.Option(
     "--compat", help="'pixedfit': its recipe of v1.0, with its faults.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
@@ -198,6 +203,7 @@ def match(
     model_error: ModelError = 0.02,
     exclude: Exclude = None,
     line_window: LineWindow = 500.0,
+    velocity: Velocity = None,
     compat: CompatName = None,
     kernel: Kernel = None,
     write: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.both,
@@ -221,7 +227,8 @@ def match(
         "max_bias": max_bias, "library": library, "order": order, "method": method.value,
         "coherent": not pixel_by_pixel, "subtract_pedestal": subtract_pedestal, "holdout": holdout,
         "model_error": model_error,
-        "exclude_bands": exclude, "line_window": line_window, "compat": compat and compat.value,
+        "exclude_bands": exclude, "line_window": line_window, "velocity": _velocity(velocity),
+        "compat": compat and compat.value,
         "kernel": kernel and _image(kernel),
     }  # fmt: skip
     computer = _client(cluster, workers, memory, verbose=verbose)
@@ -317,6 +324,7 @@ def spectral(
     model_error: ModelError = 0.02,
     exclude: Exclude = None,
     line_window: LineWindow = 500.0,
+    velocity: Velocity = None,
     compat: CompatName = None,
     cluster: Cluster = "local",
     workers: Workers = None,
@@ -332,7 +340,8 @@ def spectral(
         "library": library, "order": order, "method": method.value,
         "coherent": not pixel_by_pixel, "subtract_pedestal": subtract_pedestal, "holdout": holdout,
         "model_error": model_error,
-        "exclude_bands": exclude, "line_window": line_window, "compat": compat and compat.value,
+        "exclude_bands": exclude, "line_window": line_window, "velocity": _velocity(velocity),
+        "compat": compat and compat.value,
     }  # fmt: skip
     computer = _client(cluster, workers, memory, verbose=verbose)
     with StageBars() as bars:
@@ -484,6 +493,7 @@ app.command()(cli_look.view)
 app.command()(cli_sample.run)
 app.command()(cli_sample.status)
 app.add_typer(cli_sample.clusters, name="cluster")
+app.add_typer(cli_library.library, name="library")
 
 
 @contextmanager
@@ -541,6 +551,11 @@ def _image(path: Path) -> Any:
     file = open_fits(path)
     name = next((hdu.name for hdu in file.hdus if hdu.shape), "PRIMARY")
     return file.values(name)
+
+
+def _velocity(text: str | None) -> Any:
+    """Return the map that a text names, or the word 'measured'."""
+    return text if text in (None, "measured") else _image(Path(text))
 
 
 def _report(made: Any) -> None:

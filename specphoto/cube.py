@@ -121,6 +121,10 @@ VARIABLES: Mapping[str, Variable] = {
             "spec_lsf", (("wave",), _CUBE, _SUM), "f", "Angstrom", "1-sigma line-spread width"
         ),
         Variable(
+            "spec_velocity", (_MAP,), "f", "km s-1", "velocity relative to the galaxy's redshift"
+        ),
+        Variable("spec_velocity_err", (_MAP,), "f", "km s-1", "1-sigma error of spec_velocity"),
+        Variable(
             "spec_corr", (("lag", *_MAP), ("corr_wave", "lag", *_MAP)), "f", "",
             "noise correlation of a pixel with the one lag_y, lag_x away",
         ),

@@ -21,7 +21,13 @@ __all__ = ["STAGES", "Stage", "StageTimes", "StageWatch", "stages_of"]
 # things bears the name of the last of them.
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "write": ("write",),
-    "spectral match": ("match-spectra", "prepare_library", "prepare_reference", "factor"),
+    "spectral match": (
+        "match-spectra",
+        "prepare_library",
+        "prepare_reference",
+        "prepare_template",
+        "factor",
+    ),
     "spatial match": (
         "match-planes",
         "build_varying",

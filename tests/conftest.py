@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_model_cache() -> Iterator[None]:
+    """Compute model photometry anew: no test may pass by what an earlier run left on disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPECPHOTO_MODEL_CACHE", "0")
+        yield
+
+
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """Return the folder of observed data, or skip with the reason."""

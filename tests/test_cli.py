@@ -83,7 +83,7 @@ def test_spatial_then_spectral__products(tmp_path: Path, run: Callable, here: No
     assert (code, out.strip()) == (0, str(tmp_path / "a.zarr"))
     code, out, _ = run(
         "spectral", tmp_path / "a.zarr", "-o", tmp_path / "b.fits", "--order", 1, "--exclude",
-        "galex_fuv",
+        "galex_fuv", "--velocity", "measured",
     )  # fmt: skip
     assert code == 0
     ds = specphoto.open_cube(tmp_path / "b.fits")
@@ -91,6 +91,16 @@ def test_spatial_then_spectral__products(tmp_path: Path, run: Callable, here: No
     steps = {step["step"]: step["options"] for step in ds.attrs["provenance"] if "options" in step}
     assert steps["match_spatial"]["compensate"] is False
     assert "galex_fuv" not in steps["match_spectral"]["bands_fitted"]
+    assert ds["spec_velocity"].attrs["units"] == "km s-1"
+    assert steps["match_spectral"]["velocity"] == "measured"
+
+
+def test_velocity__word_or_map(tmp_path):
+    field = np.arange(6.0).reshape(2, 3)
+    fits.PrimaryHDU(field).writeto(tmp_path / "v.fits")
+    np.testing.assert_array_equal(cli._velocity(str(tmp_path / "v.fits")), field)
+    assert cli._velocity("measured") == "measured"
+    assert cli._velocity(None) is None
 
 
 def test_match__recipe_of_the_peer(tmp_path: Path, run: Callable, here: None) -> None:
@@ -321,3 +331,33 @@ def test_stage_bars__follow_the_stages() -> None:
         bars.show([Stage("rechunk", 0, 2, 0.0), Stage("write", 3, 3, 0.2)])
         done = {task.description: (task.completed, task.total) for task in bars.progress.tasks}
     assert done == {"write": (3, 3), "rechunk": (0, 2)}
+
+
+def test_library__build_info_check(run, tmp_path):
+    recipe, made = tmp_path / "small.yaml", tmp_path / "small.h5"
+    recipe.write_text("models: 40\nnebular: true\n")
+    code, out, _ = run("library", "build", recipe, "-o", made)
+    assert (code, out.strip()) == (0, str(made))
+    code, out, _ = run("library", "info", made)
+    assert code == 0
+    assert re.search(r"models +40", out)
+    assert "log U = -3" in out
+    code, out, _ = run("library", "check", made, "-z", "0.03", "--band", "sdss_r")
+    assert code == 0
+    assert "BAD" not in out
+    code, out, _ = run("library", "check", made, "--band", "wise_w4")
+    assert code == 1
+    assert re.search(r"wise_w4 +BAD +0\.0% inside", out)
+    code, _, err = run("library", "build", recipe, "-o", made)
+    assert code == 2
+    assert "expected a name not taken" in err
+    table = tmp_path / "table.hdf5"
+    assert run("library", "build", recipe, "-o", table, "--layout", "pixedfit")[0] == 0
+    assert "median" in run("library", "info", table)[1]
+    assert run("library", "check", recipe)[0] == 0
+
+
+def test_library__what_is_no_library(run, tmp_path):
+    code, _, err = run("library", "check", tmp_path / "none.h5")
+    assert code == 2
+    assert "expected a piXedfit library" in err

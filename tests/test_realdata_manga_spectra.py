@@ -16,7 +16,10 @@ from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral import legendre
 from specphoto.spectral.match import match_spectral
+from specphoto.spectral.motion import measure_velocities
 from specphoto.spectral.sedfit import ModelTable, best_models
+from specphoto.spectral.velocity import make_template
+from specphoto.spectral.wavelength import vacuum_to_air
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,3 +196,22 @@ def test_manga_spectra__noise_of_a_real_spectrum_is_unknown(matched):
                          library=library()).compute()  # fmt: skip
     assert np.isnan(out.corr_factor.values).all()
     assert out.spec_mask.values.all()
+
+
+def test_velocities__wavelengths_and_library_are_both_in_vacuum(realdata):
+    found, in_air = [], []
+    for name, row in GOOD:
+        s = read(realdata, name, row)
+        template, clean = make_template(library(), s.redshift, s.wave, 500.0)
+        data = (
+            np.where(s.bad, 0.0, s.flux)[None], np.where(s.bad, 1.0, s.err)[None] ** 2,
+            (clean & ~s.bad)[None],
+        )  # fmt: skip
+        found.append(measure_velocities(*data, template, s.wave).velocity[0])
+        air = np.interp(vacuum_to_air(s.wave), s.wave, template)
+        in_air.append(measure_velocities(*data, air, s.wave).velocity[0])
+    known = np.isfinite(found)
+    assert known.sum() >= 9
+    # the catalogue's redshifts are of whole galaxies, the spectra of their bins
+    assert abs(np.median(np.array(found)[known])) < 30.0
+    assert np.median(np.array(in_air)[known]) < -50.0

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-__all__ = ["Source", "cache_folder"]
+__all__ = ["Source", "cache_folder", "evict"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 22
@@ -47,6 +47,8 @@ _BLOCK = 1 << 22
 _ISAL_ERROR: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]
 _DAMAGE = (EOFError, gzip.BadGzipFile, _ISAL_ERROR, zlib.error)
 _ABANDONED = 86400.0
+# decompressed cubes, and the model photometry of :mod:`specphoto.io.model_cache`
+_ENTRIES = ("*.fits", "models-*.npz")
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _decompress(path: str, copy: Path) -> BinaryIO:
             partial.replace(copy)
         finally:
             partial.unlink(missing_ok=True)
-    _evict(copy)
+    evict(copy)
     return stream
 
 
@@ -196,7 +198,14 @@ def _locked(copy: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _evict(keep: Path) -> None:
+def evict(keep: Path) -> None:
+    """Hold the folder of a new entry to its limit: the least recently used entries go first.
+
+    Parameters
+    ----------
+    keep
+        The new entry, which stays.
+    """
     folder = keep.parent
     limit = min(
         float(os.environ.get("SPECPHOTO_CACHE_GB", "20")) * 1e9,
@@ -207,7 +216,7 @@ def _evict(keep: Path) -> None:
             if time.time() - partial.stat().st_mtime > _ABANDONED:
                 partial.unlink()
     copies = []
-    for copy in folder.glob("*.fits"):
+    for copy in (c for pattern in _ENTRIES for c in folder.glob(pattern)):
         with contextlib.suppress(OSError):
             state = copy.stat()
             copies.append((state.st_mtime_ns, state.st_size, copy))

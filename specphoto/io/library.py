@@ -1,4 +1,4 @@
-"""Open population libraries: the one in the package, and piXedfit's HDF5 files."""
+"""Open population libraries: the one in the package, built ones, and piXedfit's HDF5 files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from scipy.interpolate import interp1d
 
 from specphoto.errors import InputError
+from specphoto.io.library_file import is_composite, read_composites
 from specphoto.spectral.library import CompositeLibrary, Nebular, SSPGrid, TabulatedLibrary
 from specphoto.spectral.parameters import sample_parameters
 
@@ -117,12 +118,12 @@ def default_library(
     return CompositeLibrary(default_grid(log_u=log_u), sample_parameters(n_model), nebular=nebular)
 
 
-def open_library(path: str | PathLike[str]) -> TabulatedLibrary:
-    """Open a piXedfit model library (HDF5).
+def open_library(path: str | PathLike[str]) -> CompositeLibrary | TabulatedLibrary:
+    """Open a library that ``specphoto library build`` made, or one of piXedfit's (HDF5).
 
-    Group ``mod`` with the attribute ``nmodels``, rest-frame wavelengths in ``mod/spec/wave``,
-    spectra in ``mod/spec/f0`` ... and parameters in ``mod/par``. The file does not say how
-    sharp its spectra are: 2.5 A FWHM is assumed where MILES stars reach (piXedfit's libraries
+    The latter: group ``mod`` with the attribute ``nmodels``, rest-frame wavelengths in
+    ``mod/spec/wave``, spectra in ``mod/spec/f0`` ... and parameters in ``mod/par``. It does not say
+    how sharp its spectra are: 2.5 A FWHM is assumed where MILES stars reach (piXedfit's libraries
     are FSPS with MILES), and two samples elsewhere.
 
     Parameters
@@ -136,7 +137,7 @@ def open_library(path: str | PathLike[str]) -> TabulatedLibrary:
         If the file is not there, is not HDF5, or has another layout.
     """
     with _opened(Path(path)) as file:
-        return _read_pixedfit(file, Path(path))
+        return read_composites(file) if is_composite(file) else _read_pixedfit(file, Path(path))
 
 
 class LibraryOutline(NamedTuple):
@@ -147,7 +148,7 @@ class LibraryOutline(NamedTuple):
 
 
 def outline_library(path: str | PathLike[str]) -> LibraryOutline:
-    """Look at a piXedfit model library without reading its spectra, of which there may be GBs.
+    """Look at a library file without reading its spectra, of which there may be GBs.
 
     Raises
     ------
@@ -169,7 +170,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             raise
         raise InputError(
             str(path),
-            expected="a piXedfit library (HDF5 with mod/spec/wave and mod/spec/f0 ...)",
+            expected="a piXedfit library (HDF5 with mod/spec/wave and mod/spec/f0 ...) or one of "
+            "'specphoto library build'",
             found=str(error).strip("'\""),
             remedy="check the path, or use the default library",
         ) from error
@@ -184,6 +186,9 @@ def _wavelengths(file: h5py.File) -> NDArray[np.float64]:
 
 
 def _read_outline(file: h5py.File, path: Path) -> LibraryOutline:
+    if is_composite(file):
+        wave = file["grid"]["wave"]
+        return LibraryOutline((float(wave[0]), float(wave[-1])), str(file.attrs["identity"]))
     wave, count = _wavelengths(file), int(file["mod"].attrs["nmodels"])
     identity = f"{path.name}, {count} models, {path.stat().st_size} bytes"
     return LibraryOutline((float(wave[0]), float(wave[-1])), identity)

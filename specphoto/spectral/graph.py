@@ -71,6 +71,8 @@ def correct(cube: xr.Dataset, reference: Delayed, layout: Layout, block: int) ->
     for name, index in (("photo_flux", "byx"), ("photo_err", "byx"), ("spec_flux", "wyx"),
                         ("spec_err", "wyx"), ("spec_mask", "wyx")):  # fmt: skip
         arrays += [cube[name].data, index]
+    moving = "spec_velocity" in cube
+    arrays += [cube["spec_velocity"].data, "yx"] if moving else [None, None]
     corrected: da.Array = da.blockwise(
         _correct_block, "ryx", *arrays, reference, None, layout, None,
         new_axes={"r": layout.size}, concatenate=True, dtype=np.float32,
@@ -93,7 +95,14 @@ def _split(cube: xr.Dataset, block: int) -> dict[str, tuple[int, ...]]:
 
 
 def _correct_block(
-    photo_flux: Any, photo_err: Any, flux: Any, err: Any, bad: Any, reference: Any, layout: Layout
+    photo_flux: Any,
+    photo_err: Any,
+    flux: Any,
+    err: Any,
+    bad: Any,
+    velocity: Any,
+    reference: Any,
+    layout: Layout,
 ) -> NDArray[np.float32]:
     """Correct the pixels of a block that have both spectrum and photometry."""
     out = np.full((layout.size, *flux.shape[1:]), np.nan, dtype=np.float32)
@@ -105,9 +114,11 @@ def _correct_block(
     if not some.any():
         return out
     with single_thread():
-        result = correct_pixels(
-            Pixels(*(a[:, some].T for a in (photo_flux, photo_err, flux, err, bad))), reference
-        )
+        found = (a[:, some].T for a in (photo_flux, photo_err, flux, err, bad))
+        pixels = Pixels(*found)
+        if velocity is not None:
+            pixels = pixels._replace(velocity=velocity[some])
+        result = correct_pixels(pixels, reference)
     for name, (where, _) in parts.items():
         out[where, some] = getattr(result, name).reshape(int(some.sum()), -1).T
     return out

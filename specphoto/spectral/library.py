@@ -15,6 +15,7 @@ import numpy as np
 
 from specphoto.errors import InputError
 from specphoto.spectral.dust import birth_transmission, hat_weights, ism_transmission, knots
+from specphoto.spectral.fingerprint import digest
 from specphoto.spectral.fragments import band_fragments, line_fragments
 from specphoto.spectral.resample import FWHM_TO_SIGMA, line_profiles, observing_matrix
 from specphoto.spectral.ssp import Mixer, Nebular, SSPGrid
@@ -136,6 +137,14 @@ class CompositeLibrary:
         return float(self.grid.wave[0]), float(self.grid.wave[-1])
 
     @cached_property
+    def fingerprint(self) -> str:
+        """Digest of all that the models depend on; photometry is cached by it."""
+        gas = self.nebular
+        lines = () if gas is None else (gas.continuum, gas.line_wave, gas.line)
+        grid = (self.grid.wave, self.grid.age, self.grid.metallicity, self.grid.flux)
+        return digest("composites", *grid, *lines, *vars(self.parameters).values())
+
+    @cached_property
     def _weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return self._mixer.weights(self.parameters)
 
@@ -234,6 +243,15 @@ class CompositeLibrary:
             young=young.astype(np.float32),
             old=old.astype(np.float32),
         )
+
+    def rest_frame(self) -> CompositeModels:
+        """Spectra of all models at the library's own wavelengths and resolution."""
+        young, old = self._basis
+        if self.nebular is not None:
+            profiles = self._line_profiles(0.0, self.grid.wave, None)
+            young = young + (self.nebular.line @ profiles).astype(np.float32)
+        everywhere = np.ones(self.grid.wave.size, dtype=bool)
+        return CompositeModels(self._mixer, self.parameters, self.grid.wave, everywhere, young, old)
 
     def _line_profiles(
         self, redshift: float, wave: NDArray[np.float64], lsf: NDArray[np.float64] | None

@@ -14,6 +14,7 @@ from specphoto.blas import single_thread
 from specphoto.cube import add_provenance, annotate, identify, validate
 from specphoto.errors import InputError
 from specphoto.io.library import default_library, open_library, outline_library
+from specphoto.io.model_cache import CachedLibrary
 from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spatial.psf import PSF
@@ -28,6 +29,7 @@ from specphoto.spectral.reference import (
     make_reference,
     summarise,
 )
+from specphoto.spectral.velocity import make_template, with_given, with_measured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from specphoto.photometry.filters import Filter
     from specphoto.spectral.library import Library
     from specphoto.spectral.reference import Reference
+    from specphoto.spectral.velocity import Template
 
 __all__ = ["match_spectral"]
 
@@ -55,6 +58,7 @@ def match_spectral(
     band_error: Mapping[str, float] | None = None,
     exclude_bands: Sequence[str] | None = None,
     line_window: float = 500.0,
+    velocity: Literal["measured"] | xr.DataArray | NDArray[np.floating] | None = None,
     subtract_pedestal: bool = False,
     holdout: bool = False,
     block: int = 16,
@@ -98,6 +102,11 @@ def match_spectral(
         dust emission enters. Bands outside the library's range are always left out.
     line_window
         Half width in km/s of the emission-line windows that the fit of the factor leaves out.
+    velocity
+        Of each pixel ``(y, x)``, km/s relative to the redshift; NaN: not known. 'measured' finds
+        those that the absorption lines tell significantly. Models, line windows and features then
+        move with the pixel, and ``spec_velocity`` is in the result. By default all move with the
+        galaxy: the factor is the same to 0.1% up to 250 km/s, but ``mod_flux`` is not.
     subtract_pedestal
         Whether the pedestal of the spectra against the images (``additive_pedestal``,
         interpolated between the bands) is taken off before the factor is found.
@@ -164,6 +173,7 @@ def match_spectral(
     )  # fmt: skip
     wave = np.asarray(cube["wave"].values, dtype=np.float64)
     lsf = cube["spec_lsf"].data if "spec_lsf" in cube else None
+    cube = _moving(cube, velocity, source, redshift, wave, line_window, block)
     # a library on disk is opened by the tasks themselves: names travel lighter than models
     summary = delayed(prepare_library, pure=True)(source, redshift, wave, filters, order)
     reference = delayed(prepare_reference, pure=True)(
@@ -184,6 +194,7 @@ def match_spectral(
         "order": order, "method": method, "coherent": coherent,
         "model_error": model_error, "line_window": line_window,
         "subtract_pedestal": subtract_pedestal,
+        "velocity": velocity if isinstance(velocity, str | None) else "given",
         "bands_fitted": [b for b, f in zip(bands, floor, strict=True) if np.isfinite(f)],
     }  # fmt: skip
     out = annotate(out, corrected=True, redshift=redshift,
@@ -232,6 +243,24 @@ def _check(
             name, expected=f"at least {fewest} channels for a factor of order {order}",
             found=f"{cube.sizes['wave']}", remedy="take more of the cube, or a lower order",
         )  # fmt: skip
+
+
+def _moving(
+    cube: xr.Dataset, velocity: Any, source: Any, redshift: float, wave: NDArray[np.float64],
+    line_window: float, block: int,
+) -> xr.Dataset:  # fmt: skip
+    """The cube with the velocities of its pixels, where they are given or wanted."""
+    if velocity is None:
+        return cube
+    if not isinstance(velocity, str):
+        return with_given(cube, velocity)
+    if velocity != "measured":
+        raise InputError(
+            "velocity", expected="a map in km/s, or 'measured'", found=repr(velocity),
+            remedy="give one of the two",
+        )  # fmt: skip
+    template = delayed(prepare_template, pure=True)(source, redshift, wave, line_window)
+    return with_measured(cube, template, wave, block)
 
 
 def _additive(
@@ -289,7 +318,7 @@ def _outline(source: Literal["default"] | Path | Library) -> Library | LibraryOu
     return outline_library(source) if isinstance(source, Path) else _opened(source)
 
 
-# The names of these two are those of their tasks on the dashboard.
+# The names of these are those of their tasks on the dashboard.
 
 
 def prepare_library(
@@ -297,7 +326,7 @@ def prepare_library(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Open the library and summarise its models for the fits; waits for no data."""
     with single_thread():
-        models = _opened(source)
+        models = CachedLibrary(_opened(source))
         photometry, shape = summarise(models, redshift, wave, filters, order)
         return photometry, shape, beyond_cube(models, redshift, wave, filters, photometry)
 
@@ -306,3 +335,9 @@ def prepare_reference(source: Any, *args: Any, **options: Any) -> Reference:
     """Open the library and bring it to the galaxy."""
     with single_thread():
         return make_reference(_opened(source), *args, **options)
+
+
+def prepare_template(source: Any, *args: Any) -> Template:
+    """Open the library and make of it what velocities are measured against."""
+    with single_thread():
+        return make_template(_opened(source), *args)

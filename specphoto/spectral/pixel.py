@@ -59,19 +59,23 @@ _CONTRADICTION, _CONTRADICTION_SIGMA = 0.5, 5.0
 
 
 class Pixels(NamedTuple):
-    """Data of a block: photometry ``(n_pixel, n_band)``, spectra ``(n_pixel, n_wave)``."""
+    """Data of a block: photometry ``(n_pixel, n_band)``, spectra ``(n_pixel, n_wave)``.
+
+    Velocities ``(n_pixel,)`` are in km/s relative to the galaxy's redshift, where they are known.
+    """
 
     photo_flux: NDArray[np.floating]
     photo_err: NDArray[np.floating]
     flux: NDArray[np.floating]
     err: NDArray[np.floating]
     bad: NDArray[np.bool_]
+    velocity: NDArray[np.floating] | None = None
 
     def take(self, rows: slice | NDArray[np.bool_]) -> Pixels:
         """Some of the pixels."""
         return Pixels(
             self.photo_flux[rows], self.photo_err[rows], self.flux[rows], self.err[rows],
-            self.bad[rows],
+            self.bad[rows], None if self.velocity is None else self.velocity[rows],
         )  # fmt: skip
 
 
@@ -133,6 +137,8 @@ class _Spectra(NamedTuple):
 
 
 def _correct(pixels: Pixels, reference: Reference) -> Result:
+    if pixels.velocity is not None:
+        reference = reference.moving(pixels.velocity.astype(np.float64))
     good = ~pixels.bad & np.isfinite(pixels.flux) & (pixels.err > 0) & np.isfinite(pixels.err)
     spectra = _Spectra(
         np.where(good, pixels.flux, 0.0).astype(np.float64),
@@ -212,7 +218,8 @@ def _fit_photometry(
     bayesian = reference.method == "bayesian"
     measured: Measured | None = None
     if reference.features is not None:
-        measured = reference.features.measure(*spectra)
+        at_rest = spectra if reference.motion is None else reference.motion.at_rest(*spectra)
+        measured = reference.features.measure(*at_rest)
     sigma = photometric_sigma(pixels.photo_flux, pixels.photo_err, np.maximum(floor, _FLOOR))
     first = best_models(pixels.photo_flux, sigma, table, measured)
     if reference.method == "ratio":
@@ -307,6 +314,8 @@ def _mean_model(sed: SedFit, reference: Reference) -> NDArray[np.float64]:
     index = np.maximum(sed.best, 0)
     best, which = np.unique(index, return_inverse=True)
     fine = reference.models.spectra(best)[which]
+    if reference.motion is not None:
+        fine = reference.motion.of_models(fine)
     change = np.exp((sed.shape_mean - reference.table.shape[index]) @ reference.L)
     return np.asarray(np.where((sed.best < 0)[:, None], np.nan, fine * change), dtype=np.float64)
 

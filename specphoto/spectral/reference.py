@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral import legendre
 from specphoto.spectral.features import find_features
 from specphoto.spectral.lines import line_channels, sky_channels
+from specphoto.spectral.motion import Motion
 from specphoto.spectral.sedfit import ModelTable
 from specphoto.spectral.template_error import DEFAULT_TEMPLATE_ERROR
 
@@ -84,8 +85,12 @@ class Reference:
         Template error in bands and shape.
     method
         How the factor is found, see :func:`specphoto.match_spectral`.
+    wave
+        Wavelengths of the cube, ``(n_wave,)``.
     holdout
         Whether the covered bands are also left out of the fit, one after the other.
+    motion
+        Of the pixels; ``line`` is then ``(n_pixel, n_wave)``. None: they move with the galaxy.
     """
 
     table: ModelTable
@@ -101,7 +106,14 @@ class Reference:
     floor: NDArray[np.float64]
     error: ProjectedError
     method: Method
+    wave: NDArray[np.float64]
     holdout: bool = False
+    motion: Motion | None = None
+
+    def moving(self, velocity: NDArray[np.float64]) -> Reference:
+        """Return the same for pixels of these velocities, km/s, ``(n_pixel,)``."""
+        motion = Motion(self.wave, velocity)
+        return replace(self, motion=motion, line=motion.of_windows(self.line))
 
 
 def band_floor(
@@ -296,6 +308,7 @@ def make_reference(
         floor=floor,
         error=template_error.project(redshift, filters, (wave[0], wave[-1]), n_shape),
         method=method,
+        wave=wave,
         holdout=holdout,
     )
 

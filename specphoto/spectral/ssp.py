@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from specphoto.spectral.parameters import ModelParameters
 
-__all__ = ["Mixer", "Nebular", "SSPGrid"]
+__all__ = ["Mixer", "Nebular", "SSPGrid", "whole_ages"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,36 @@ class SSPGrid:
     def n_young(self) -> int:
         """Number of age nodes up to and including 10 Myr."""
         return int(np.searchsorted(self.age, BIRTH_CLOUD_AGE)) + 1
+
+
+def whole_ages(
+    age: NDArray[np.float64], flux: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Add the age nodes that a grid must have: 0, and 10 Myr where birth clouds end.
+
+    The latter is interpolated linearly in age, as everything between nodes is. Stars younger than
+    the youngest population shine like it.
+
+    Parameters
+    ----------
+    age
+        Increasing, yr, shape ``(n_age,)``.
+    flux
+        Shape ``(n_met, n_age, n_wave)``.
+
+    Returns
+    -------
+    age, flux
+        With up to two nodes more.
+    """
+    if age[0] > 0:
+        age, flux = np.insert(age, 0, 0.0), np.concatenate([flux[:, :1], flux], axis=1)
+    place = int(np.searchsorted(age, BIRTH_CLOUD_AGE))
+    if place == age.size or age[place] == BIRTH_CLOUD_AGE:
+        return age, flux
+    share = np.float32((BIRTH_CLOUD_AGE - age[place - 1]) / (age[place] - age[place - 1]))
+    between = (1 - share) * flux[:, place - 1] + share * flux[:, place]
+    return np.insert(age, place, BIRTH_CLOUD_AGE), np.insert(flux, place, between, axis=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from specphoto.errors import InputError
 from specphoto.photometry.synthetic import photon_weights
+from specphoto.spectral.fingerprint import digest
 from specphoto.spectral.fragments import MIN_COVERED
 from specphoto.spectral.resample import observing_matrix
 
@@ -65,6 +67,11 @@ class TabulatedLibrary:
         self.wave, self.flux, self.fwhm = wave, flux, fwhm
         self.parameters = parameters or {}
         self.identity = identity
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the spectra; photometry is cached by it."""
+        return digest("table", self.wave, self.flux)
 
     @property
     def n_model(self) -> int:
