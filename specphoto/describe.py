@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from specphoto.closure import closure_verdict
 from specphoto.cube import VARIABLES, celestial_wcs, pixel_scale
 from specphoto.errors import InputError
 from specphoto.io import open_cube, open_ifs, open_photometry
@@ -60,7 +61,7 @@ def _open(path: Path) -> xr.Dataset:
 
 
 def describe(ds: xr.Dataset) -> list[tuple[str, str]]:
-    """Return names and values of what one asks of a dataset first; nothing big is read.
+    """Return names and values of what one asks of a dataset first; no more than maps are read.
 
     Parameters
     ----------
@@ -144,6 +145,8 @@ def _facts(ds: xr.Dataset) -> Iterator[tuple[str, str]]:
     others = [str(name) for name in ds.data_vars if name not in VARIABLES]
     yield "variables", ", ".join(known + others)
     yield "history", "; ".join(_step(step) for step in attrs.get("provenance", []))
+    if "closure_after" in ds:
+        yield "closure", closure_verdict(ds).removeprefix("closure ")
 
 
 def _position(attrs: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import specphoto.spatial
 import specphoto.spectral
 
 # the lazy faces; everything else in the two packages is plain numpy
-FACES = {"match", "graph", "inputs", "register", "sums", "velocity"}
+FACES = {"bins", "match", "graph", "inputs", "register", "sums", "velocity"}
 
 
 def kernels() -> list[str]:

@@ -351,6 +351,52 @@ def test_correct_pixels__where_no_model_fits_the_error_grows(ref, monkeypatch):
     assert pull(correct_pixels(data, ref)) > 5.0
 
 
+def test_correct_pixels__what_the_sky_leaves_does_not_lead_the_factor(ref):
+    # residuals of 5577 and of the OH bands many times the stated errors, and a telluric trough
+    data = pixels(60, sn=20.0)
+    rng = np.random.default_rng(8)
+    oh = (WAVE > 8900.0) * rng.normal(size=(60, WAVE.size)) * 6.0
+    line = 40.0 * np.exp(-0.5 * ((WAVE - 5578.9) / 2.0) ** 2) * rng.choice([-1, 1], (60, 1))
+    trough = 1.0 - 0.3 * (np.abs(WAVE - 7620.0) < 30.0)
+    flux = data.flux * trough + data.err * (oh + line)
+    result = correct_pixels(data._replace(flux=flux), ref)
+    plain = correct_pixels(data, ref)
+    assert np.isfinite(result.coef).all()
+    wrong, usual = (np.median(np.abs(factor_of(r) / P - 1.0)) for r in (result, plain))
+    assert wrong < usual + 0.005
+    pull = (result.coef - FACTOR) / np.sqrt(np.einsum("pkk->pk", result.cov))
+    assert np.sqrt(np.mean(pull**2)) < 1.2
+
+
+@pytest.mark.parametrize("kind", ["quasar", "cool star"])
+def test_correct_pixels__light_of_another_kind_is_flagged_or_right(ref, kind):
+    # broad lines on a power law; bands of molecules: no model of stars of a galaxy has either
+    shape = np.exp(0.5 * np.log(5500.0 / WAVE))
+    if kind == "quasar":
+        for centre, size in ((4862.7, 0.6), (6564.6, 2.5)):
+            at = centre * (1 + Z)
+            shape = shape * (1.0 + size * np.exp(-0.5 * ((WAVE - at) / (0.012 * at)) ** 2))
+    else:
+        shape = np.exp(4.0 * np.log(WAVE / 5500.0))
+        for begin, end in ((4950, 5200), (5450, 5650), (5850, 6150), (6650, 7050), (7590, 7900)):
+            rest = WAVE / (1 + Z)
+            shape = shape * (1.0 - 0.6 * ((rest > begin) & (rest < end)))
+    photometry = np.full((20, len(BANDS)), np.nan)
+    weights, share = photon_weights(WAVE, load_filters(list(BANDS)))
+    inside = share > 0.98
+    photometry[:, inside] = (shape @ weights)[inside]
+    rng = np.random.default_rng(1)
+    photometry *= 1.0 + 0.02 * rng.normal(size=photometry.shape)
+    err = 0.03 * np.ones((20, WAVE.size))
+    flux = shape / P + err * rng.normal(size=err.shape)
+    data = Pixels(photometry, 0.02 * photometry, flux, err, np.zeros(err.shape, bool))
+    result = correct_pixels(data, ref)
+    wrong = np.sqrt(np.mean((factor_of(result) / P - 1.0) ** 2, axis=1))
+    trusted = result.flag == 0
+    assert (wrong[trusted & np.isfinite(wrong)] < 0.05).all()
+    assert ((result.flag.astype(int) & 2) > 0).mean() > 0.9
+
+
 def test_correct_pixels__light_that_the_spectrum_lacks_in_a_band_is_an_error(ref):
     # residuals of the sky take most of the light off the blue end, and no cubic follows them
     data = pixels(40, sn=50.0)

@@ -10,6 +10,7 @@ import numpy as np
 from specphoto.blas import single_thread
 from specphoto.cube import rechunk
 from specphoto.spectral import legendre
+from specphoto.spectral.bins import paint
 from specphoto.spectral.coherence import shrink
 from specphoto.spectral.pedestal import Additive, additive_residuals
 from specphoto.spectral.pixel import Pixels, correct_pixels
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
     from numpy.typing import NDArray
 
-__all__ = ["Layout", "additive", "assemble", "correct", "together"]
+    from specphoto.spectral.bins import Bins
+
+__all__ = [
+    "Layout",
+    "additive",
+    "assemble",
+    "bin_images",
+    "correct",
+    "correct_bins",
+    "together",
+]
 
 # Share of a band that good channels must see for its synthetic flux.
 _SEEN = 0.9
@@ -55,6 +66,13 @@ class Layout(NamedTuple):
         wide = self.n_coef * (1 + 2 * self.n_coef + 2 * self.n_band)
         return wide + self.n_wave + 6 + 3 * self.n_band
 
+    def nothing(self) -> NDArray[np.float32]:
+        """Results of a pixel that has no spectrum or no photometry."""
+        out, parts = np.full(self.size, np.nan, dtype=np.float32), self.parts()
+        out[parts["best"][0]] = out[parts["order"][0]] = -1.0
+        out[parts["n_band"][0]] = out[parts["flag"][0]] = 0.0
+        return out
+
     def split(self, stacked: da.Array) -> dict[str, da.Array]:
         """Results by name, each with its own axes before y and x."""
         return {
@@ -62,6 +80,20 @@ class Layout(NamedTuple):
             else stacked[where][0] if shape == () else stacked[where]
             for name, (where, shape) in self.parts().items()
         }  # fmt: skip
+
+
+def correct_bins(
+    cube: xr.Dataset, bins: Bins, reference: Delayed, layout: Layout, block: int
+) -> da.Array:
+    """As :func:`correct`, each pixel with the results of its bin."""
+    found = correct(bins.cube, reference, layout, block * block)
+    return paint(found, bins, _split(cube, block), layout.nothing())
+
+
+def bin_images(cube: xr.Dataset, bins: Bins, block: int) -> da.Array:
+    """Photometry of the mean pixel of each pixel's bin, ``(band, y, x)``."""
+    nothing = np.full(cube.sizes["band"], np.nan, dtype=np.float32)
+    return paint(bins.cube["photo_flux"].data, bins, _split(cube, block), nothing)
 
 
 def correct(cube: xr.Dataset, reference: Delayed, layout: Layout, block: int) -> da.Array:
@@ -105,10 +137,8 @@ def _correct_block(
     layout: Layout,
 ) -> NDArray[np.float32]:
     """Correct the pixels of a block that have both spectrum and photometry."""
-    out = np.full((layout.size, *flux.shape[1:]), np.nan, dtype=np.float32)
-    parts = layout.parts()
-    out[parts["best"][0]] = out[parts["order"][0]] = -1.0
-    out[parts["n_band"][0]] = out[parts["flag"][0]] = 0.0
+    nothing = layout.nothing()
+    out = np.broadcast_to(nothing[:, None, None], (layout.size, *flux.shape[1:])).copy()
     some = (~bad & np.isfinite(flux) & (err > 0)).any(axis=0)
     some &= (np.isfinite(photo_flux) & (photo_err > 0)).any(axis=0)
     if not some.any():
@@ -119,7 +149,7 @@ def _correct_block(
         if velocity is not None:
             pixels = pixels._replace(velocity=velocity[some])
         result = correct_pixels(pixels, reference)
-    for name, (where, _) in parts.items():
+    for name, (where, _) in layout.parts().items():
         out[where, some] = getattr(result, name).reshape(int(some.sum()), -1).T
     return out
 
@@ -183,7 +213,9 @@ def _additive_block(stacked: NDArray[np.float32], beam: float) -> NDArray[np.flo
     return np.stack(additive_residuals(synthetic, image, error, flat[-1] > 0, beam))
 
 
-def together(cube: xr.Dataset, part: dict[str, da.Array], beam: float) -> dict[str, da.Array]:
+def together(
+    cube: xr.Dataset, part: dict[str, da.Array], image: da.Array, beam: float
+) -> dict[str, da.Array]:
     """Replace each pixel's coefficients by what all pixels say together.
 
     Parameters
@@ -192,6 +224,8 @@ def together(cube: xr.Dataset, part: dict[str, da.Array], beam: float) -> dict[s
         The matched cube; pixels of ``spec_region`` shape the field.
     part
         Results of all pixels, see :meth:`Layout.split`.
+    image
+        Photometry that they were found from, ``(band, y, x)``.
     beam
         Pixels that share their noise.
 
@@ -218,7 +252,7 @@ def together(cube: xr.Dataset, part: dict[str, da.Array], beam: float) -> dict[s
         "coef": new,
         "cov": found[n : n + n * n].reshape(cov.shape),
         "photo_cov": (own[:, :, None] * part["photo_cov"][None]).sum(axis=1),
-        "closure_after": _moved(part["closure_after"], lit.sum(axis=1), cube["photo_flux"].data),
+        "closure_after": _moved(part["closure_after"], lit.sum(axis=1), image),
         "coef_pixel": coef,
         "cov_pixel": cov,
         "scatter": found[-2 * n : -n, 0, 0],

@@ -157,6 +157,7 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
     contradicted = _contradicted(after, pixels)
     flag = _flag(sed, _misfit(spectra, found, reference), contradicted)
     unknown = ~plausible(factor.coef, factor.cov, reference.L) | contradicted
+    unknown |= _snr(spectra) < reference.min_snr
     factor.order[unknown] = -1
     for values in (factor.coef, factor.cov, noise, photo_cov, found.unit, model):
         values[unknown] = np.nan
@@ -389,6 +390,13 @@ def _misfit(spectra: _Spectra, found: _Found, reference: Reference) -> NDArray[n
     n = np.where(some, count, 1.0)
     excess = np.where(some, (total / n) ** 2 - variance / n**2, 0.0).sum(axis=1)
     return np.asarray(np.sqrt(np.maximum(excess / np.maximum(some.sum(axis=1), 1), 0.0)))
+
+
+def _snr(spectra: _Spectra) -> NDArray[np.float64]:
+    """Median S/N of the good channels; 0 where none is."""
+    snr = np.where(spectra.good, spectra.flux / np.sqrt(spectra.variance), np.nan)
+    snr[~spectra.good.any(axis=1)] = 0.0
+    return np.asarray(np.nanmedian(snr, axis=1))
 
 
 def _contradicted(after: NDArray[np.float64], pixels: Pixels) -> NDArray[np.bool_]:
