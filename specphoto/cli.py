@@ -101,9 +101,13 @@ MaxShift = Annotated[float, typer.Option(
 Correlation = Annotated[str | None, typer.Option(
     "--correlation", help="Scale in spaxels of the Gaussian correlation of the cube's noise, "
     "or 'none'; by default as the file or survey states.", rich_help_panel=_SCIENCE)]  # fmt: skip
-Ebv = Annotated[float | None, typer.Option(
+Ebv = Annotated[str | None, typer.Option(
     "--ebv", help="Galactic E(B-V), scale of Schlafly & Finkbeiner (2011), for both data sets; "
-    "by default what the headers state. 0 applies none.", rich_help_panel=_INPUT)]  # fmt: skip
+    "by default what the headers state. 0 applies none; 'cube' and 'images' bring the other to the "
+    "value of that header.", rich_help_panel=_INPUT)]  # fmt: skip
+EbvLaw = Annotated[str, typer.Option(
+    "--ebv-law", help="Extinction law for both: G23, F99, CCM89, O94, or 'pixedfit'.",
+    rich_help_panel=_INPUT)]  # fmt: skip
 NoCompensate = Annotated[bool, typer.Option(
     "--no-compensate", help="Leave the edge of the bundle as the convolution makes it.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
@@ -195,6 +199,7 @@ def match(
     psf: Psf = None,
     mask_bit: MaskBits = None,
     ebv: Ebv = None,
+    ebv_law: EbvLaw = "G23",
     register: RegisterName = Register.no,
     max_shift: MaxShift = 3.0,
     correlation: Correlation = None,
@@ -229,7 +234,8 @@ def match(
     results[/bold]
     """
     options: dict[str, Any] = {
-        "source_psf": _psf(source_psf, table=True), "target_psf": _psf(psf), "ebv": ebv,
+        "source_psf": _psf(source_psf, table=True), "target_psf": _psf(psf), "ebv": _number(ebv),
+        "ebv_law": ebv_law,
         "register": _REGISTER[register], "max_shift": max_shift,
         "correlation": _correlation(correlation), "compensate": not no_compensate,
         "max_bias": max_bias, "library": library, "order": order, "method": method.value,
@@ -281,6 +287,7 @@ def spatial(
     source_psf: SourcePsf = None,
     mask_bit: MaskBits = None,
     ebv: Ebv = None,
+    ebv_law: EbvLaw = "G23",
     register: RegisterName = Register.no,
     max_shift: MaxShift = 3.0,
     correlation: Correlation = None,
@@ -300,7 +307,8 @@ def spatial(
     --source-psf 1.05 -o matched.fits[/bold]
     """
     options = {
-        "source_psf": _psf(source_psf, table=True), "ebv": ebv, "register": _REGISTER[register],
+        "source_psf": _psf(source_psf, table=True), "ebv": _number(ebv), "ebv_law": ebv_law,
+        "register": _REGISTER[register],
         "max_shift": max_shift, "correlation": _correlation(correlation),
         "compensate": not no_compensate, "max_bias": max_bias, "compat": compat and compat.value,
         "kernel": kernel and _image(kernel),

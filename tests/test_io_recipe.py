@@ -16,6 +16,7 @@ from specphoto.io.library import default_library, open_library, outline_library
 from specphoto.io.library_file import write_composites, write_pixedfit_library
 from specphoto.io.recipe import Recipe, build_library, read_recipe
 from specphoto.photometry.filters import load_filters
+from specphoto.spectral.dust import ism_transmission
 
 FILTERS = load_filters(["galex_nuv", "sdss_g", "sdss_z"])
 
@@ -88,6 +89,43 @@ def test_read_recipe__a_grid_beside_it(tmp_path):
         build_library(read_recipe(recipe(tmp_path, "grid: emiles.fits\nnebular: true\n")))
 
 
+def test_build_library__priors_histories_and_dust_come_back_from_disk(tmp_path):
+    text = """
+models: 64
+dust: Calzetti
+priors:
+  a_v: {flat: [0.5, 1.5]}
+  birth_ratio: 0
+histories:
+  log-normal: {share: 3}
+  constant:
+"""
+    library = build_library(read_recipe(recipe(tmp_path, text)))
+    assert library.dust == "Calzetti"
+    assert set(library.parameters.history) == {3, 5}
+    assert 0.5 <= library.parameters.a_v.min() < library.parameters.a_v.max() <= 1.5
+    path = tmp_path / "library.h5"
+    write_composites(library, path, recipe=text)
+    again = open_library(path)
+    assert again.fingerprint == library.fingerprint
+    np.testing.assert_array_equal(
+        again.photometry(0.03, FILTERS), library.photometry(0.03, FILTERS)
+    )
+    # spectra and photometry know the same law: a table of the spectra has the same photometry
+    table = tmp_path / "table.hdf5"
+    write_pixedfit_library(library, table)
+    np.testing.assert_allclose(
+        open_library(table).photometry(0.03, FILTERS), library.photometry(0.03, FILTERS), rtol=3e-3
+    )
+    # and it is the law: against the same stars without dust
+    bare = build_library(read_recipe(recipe(tmp_path, text.replace("[0.5, 1.5]", "[0, 0]"))))
+    wave = np.array([3000.0, 5500.0, 9000.0])
+    index, nodes = np.arange(64), np.searchsorted(library.grid.wave, wave)
+    ratio = (library.rest_frame().spectra(index) / bare.rest_frame().spectra(index))[:, nodes]
+    wanted = ism_transmission(library.grid.wave[nodes], library.parameters, "Calzetti")
+    np.testing.assert_allclose(ratio, wanted, rtol=2e-3)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -95,6 +133,9 @@ def test_read_recipe__a_grid_beside_it(tmp_path):
         ("models: many", r"recipe\.yaml: models: expected int, found 'many'"),
         ("nebular: 1", r"nebular: expected bool, found 1"),
         ("models: true", r"models: expected int, found True"),
+        ("dust: Calzeti", r"dust: expected power law or Calzetti, found 'Calzeti'"),
+        ("priors: {a_v: [1]}", r"a_v: expected a number, found \[1\]"),
+        ("histories: {constant: {beta: -1}}", r"constant: beta: expected low to high within"),
         ("- 5", r"expected keys and values, found a list"),
         ("grid: [", r"expected a recipe in YAML"),
         ("grid: !!python/name:os.system", r"expected a recipe in YAML"),

@@ -14,6 +14,7 @@ from specphoto.io.ssp_file import read_ssp_grid
 from specphoto.photometry.filters import load_filters
 from specphoto.spectral.library import CompositeLibrary
 from specphoto.spectral.parameters import sample_parameters
+from specphoto.spectral.priors import HISTORIES
 from specphoto.spectral.ssp import whole_ages
 
 WRITERS = {"fits": write_fits, "hdf5": write_hdf5}
@@ -60,7 +61,8 @@ def test_read_ssp_grid__photometry_is_that_of_the_set_it_was_made_of(tmp_path):
     grid = read_ssp_grid(write_fits(tmp_path / "grid.fits", emiles_like(), FACTS))
     # old populations, that the cut at 63 Myr does not touch, and metallicities of both grids
     p = sample_parameters(512)
-    rows = (p.metallicity > 0.004) & (p.metallicity < 0.02) & p.delayed & (p.tau < 0.05 * p.age)
+    delayed = p.history == HISTORIES.index("delayed")
+    rows = (p.metallicity > 0.004) & (p.metallicity < 0.02) & delayed & (p.tau < 0.05 * p.age)
     models, filters = p.take(rows), load_filters(["sdss_g", "sdss_r"])
     own = CompositeLibrary(default_grid(), models).photometry(0.0, filters)
     other = CompositeLibrary(grid, models).photometry(0.0, filters)

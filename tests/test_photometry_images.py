@@ -28,7 +28,7 @@ from specphoto.photometry import images as kernels
 from specphoto.photometry import match, tiles
 from specphoto.photometry.extinction import band_transmission
 from specphoto.photometry.filters import known_filters, load_filters, register_filter
-from specphoto.photometry.galactic import LAW, band_factors, common_ebv
+from specphoto.photometry.galactic import NO_CHANGE, Extinction, band_factors, common_extinction
 from specphoto.photometry.match import photometry_from_images, to_psf
 from specphoto.photometry.synthetic import synthetic_flux
 from specphoto.spatial.covariance import correlation_stencil
@@ -401,10 +401,10 @@ def test_photometry_from_images__is_lazy_and_says_what_it_did(tmp_path):
     out = computed(ds)
     assert out["stamp_image"].dtype == np.float32
     # the Galactic extinction is not corrected: the common step does it
-    assert band_factors(ds.attrs, ["sdss_r"], None) == 1.0
-    reddened = 1.0 / band_transmission(load_filters(["sdss_r"]), 0.1, law=LAW)
-    np.testing.assert_allclose(band_factors(ds.attrs, ["sdss_r"], 0.1), reddened)
-    assert common_ebv({}, ds.attrs, None) is None
+    assert band_factors(ds.attrs, ["sdss_r"], NO_CHANGE) == 1.0
+    reddened = 1.0 / band_transmission(load_filters(["sdss_r"]), 0.1, law="G23")
+    np.testing.assert_allclose(band_factors(ds.attrs, ["sdss_r"], Extinction(0.1)), reddened)
+    assert common_extinction({}, ds.attrs) == NO_CHANGE
 
 
 def test_photometry_from_images__tiles_give_the_same_as_one_piece(monkeypatch):

@@ -16,7 +16,7 @@ import specphoto
 from specphoto import InputError
 from specphoto.photometry.extinction import transmission
 from specphoto.photometry.filters import cwave_filters, load_filters, pixedfit_scale
-from specphoto.photometry.galactic import channel_factors, common_ebv
+from specphoto.photometry.galactic import channel_factors, common_extinction
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.simulate import (
     Component,
@@ -466,7 +466,7 @@ def test_califa__is_read_as_it_was_written(tmp_path: Path) -> None:
     assert ((flux - noiseless(cube))[good] / sigma).std() == pytest.approx(1.0, abs=0.01)
     # undoing the survey's correction and redoing the true one leaves no dust
     restored = cube.exposure.throughput * channel_factors(
-        ds.attrs, ds["wave"].values, common_ebv(ds.attrs, {}, None)
+        ds.attrs, ds["wave"].values, common_extinction(ds.attrs, {}, None)
     )
     assert restored == pytest.approx(1.0, abs=1e-4)
 

@@ -17,7 +17,7 @@ import specphoto
 from specphoto.blas import single_thread
 from specphoto.cube import FLUX_UNIT, Grid, celestial_wcs
 from specphoto.errors import InputError
-from specphoto.photometry.galactic import band_factors, channel_factors
+from specphoto.photometry.galactic import Extinction, band_factors, channel_factors
 from specphoto.spatial.match import match_spatial
 from specphoto.spatial.psf import PSF
 
@@ -302,12 +302,12 @@ def test_match_spatial__corrects_cube_and_images_for_one_dust():
     with dask.config.set(scheduler="synchronous"):
         original = target["photo_flux"].compute()
     known = ~plain["spec_mask"].values.any(axis=0)
-    factor = channel_factors(ifs.attrs, ifs["wave"].values, 0.12)
+    factor = channel_factors(ifs.attrs, ifs["wave"].values, Extinction(0.12))
     assert factor.min() > 1.1
     for name in ("spec_flux", "spec_err"):
         ratio = (dusty[name] / plain[name]).values[:, known]
         np.testing.assert_allclose(ratio, factor[:, None] * np.ones(ratio.shape), rtol=1e-5)
-    per_band = band_factors(target.attrs, list(target["band"].values), 0.12)
+    per_band = band_factors(target.attrs, list(target["band"].values), Extinction(0.12))
     ratio = (dusty["photo_flux"] / original).mean(("y", "x"))
     np.testing.assert_allclose(ratio, per_band, rtol=1e-5)
     np.testing.assert_allclose((dusty["photo_err"] / dusty["photo_flux"]).max(), 0.01, rtol=1e-4)
@@ -317,6 +317,16 @@ def test_match_spatial__warns_of_disagreeing_dust():
     ifs = observation(ebv=0.10, ebv_scale="SF11")
     with pytest.warns(UserWarning, match=r"E\(B-V\) of the cube and of the photometry differ"):
         match_spatial(ifs, photometry(ebv=0.084, ebv_scale="SF11"))
+
+
+def test_match_spatial__brings_either_to_the_dust_of_the_other():
+    ifs, target = observation(ebv=0.10, ebv_scale="SF11"), photometry(ebv=0.084, ebv_scale="SF11")
+    for whose, ebv in (("cube", 0.10), ("images", 0.084)):
+        with pytest.warns(UserWarning, match=f"that of the {whose} is used for both"):
+            out = match_spatial(ifs, target, ebv=whose, ebv_law="F99")
+        assert (out.attrs["ebv"], out.attrs["ebv_law"]) == (ebv, "F99")
+        options = out.attrs["provenance"][-1]["options"]
+        assert (options["ebv"], options["law"]) == (ebv, "F99")
 
 
 # -- bad input

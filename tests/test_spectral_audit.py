@@ -90,6 +90,8 @@ def test_facts__say_what_is_in_it():
     assert told["nebular emission"] == "log U = -2"
     assert told["resolution"].startswith("2.5 A at 4000")
     assert told["a_v"].startswith("0 to ")
+    assert told["histories"] == "50% delayed, 50% double power law"
+    assert told["dust"] == "power law"
     table = TabulatedLibrary(WAVE, np.ones((2, 601), np.float32), np.full(601, 3.0),
                              {"log_age": np.array([1.0, 2.0])})  # fmt: skip
     assert dict(facts(table))["log_age"] == "1 to 2, median 1.5"

@@ -18,6 +18,7 @@ from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral.dust import birth_transmission, ism_transmission
 from specphoto.spectral.library import CompositeLibrary, SSPGrid, TabulatedLibrary
 from specphoto.spectral.parameters import ModelParameters, sample_parameters
+from specphoto.spectral.priors import HISTORIES
 from specphoto.spectral.sfh import star_formation_rate
 
 BANDS = [
@@ -167,8 +168,8 @@ def test_nebular__halpha_of_constant_star_formation():
     # tracks give about 0.15 dex more ionising photons than the Starburst99 of that relation
     p = sample_parameters(2).take(slice(0, 1))
     steady = replace(
-        p, age=np.array([1e8]), delayed=np.array([False]), tau=np.array([5e7]),
-        alpha=np.array([1e-3]), beta=np.array([1e-3]), metallicity=np.array([0.02]),
+        p, age=np.array([1e8]), history=np.array([HISTORIES.index("constant")]),
+        metallicity=np.array([0.02]),
         a_v=np.array([0.0]),
     )  # fmt: skip
     library = CompositeLibrary(default_grid(), steady, nebular=True)

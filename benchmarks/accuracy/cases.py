@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from specphoto.spectral.reference import Method
     from specphoto.spectral.template_error import TemplateError
 
-__all__ = ["BANDS", "Case", "Recovery", "Truth", "coherent", "recover", "reference", "truth"]
+__all__ = ["BANDS", "Case", "Recovery", "Truth", "coherent", "recover", "reference", "truth",
+           "velocity"]  # fmt: skip
 
 BANDS = ("galex_fuv", "galex_nuv", "sdss_u", "sdss_g", "sdss_r", "sdss_i", "sdss_z", "2mass_j",
          "2mass_h", "2mass_k")  # fmt: skip
@@ -51,7 +52,7 @@ class Case:
     ``tilt``) or 'field' (up to ``tilt``, and as much as a third of it from end to end of the
     field); ``zero_point`` draws shared errors of the bands. Pixels lie on a square; with ``beam``
     above 1 the noise of the images is that of pixels that share so many, and populations change
-    from the middle outwards.
+    from the middle outwards. ``speed`` is the scatter of the velocities, km/s.
     """
 
     family: str
@@ -63,6 +64,7 @@ class Case:
     beam: float = 1.0
     n_pixel: int = 300
     seed: int = 1
+    speed: float = SPEED
 
 
 class Truth(NamedTuple):
@@ -126,7 +128,7 @@ def truth(case: Case) -> Truth:
             np.argsort(np.argsort(radius(case)))
         ]
         spectra, photometry = spectra[order], photometry[order]
-    shift = rng.normal(scale=SPEED / CHANNEL, size=case.n_pixel)
+    shift = rng.normal(scale=case.speed / CHANNEL, size=case.n_pixel)
     moved = np.stack([
         ndimage.gaussian_filter1d(np.interp(np.arange(WAVE.size) - d, np.arange(WAVE.size), row),
                                   DISPERSION / CHANNEL, mode="nearest")
@@ -142,6 +144,12 @@ def truth(case: Case) -> Truth:
         photo = photo * (1.0 + scale * rng.normal(size=len(BANDS)))
     data = Pixels(photo, error, flux, noise * np.ones_like(flux), np.zeros(flux.shape, bool))
     return Truth(data, P)
+
+
+def velocity(case: Case) -> NDArray[np.float64]:
+    """Velocities of the pixels in km/s, what :func:`truth` draws first."""
+    rng = np.random.default_rng([case.seed, case.n_pixel])
+    return CHANNEL * rng.normal(scale=case.speed / CHANNEL, size=case.n_pixel)
 
 
 def position(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -73,7 +73,7 @@ def tau(n: int, rng: np.random.Generator) -> ModelParameters:
     age = 10.0 ** rng.uniform(9.3, 10.12, n)
     zero = np.zeros(n)
     return ModelParameters(
-        age=age, delayed=np.ones(n, bool), tau=age * 10.0 ** rng.uniform(-1.0, 0.5, n),
+        age=age, history=np.zeros(n, np.int8), tau=age * 10.0 ** rng.uniform(-1.0, 0.5, n),
         alpha=zero + 1, beta=zero + 1, metallicity=zero + 0.02, a_v=zero, slope=zero + 0.7,
         bump=zero, birth_ratio=zero,
     )  # fmt: skip

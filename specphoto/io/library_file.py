@@ -63,6 +63,7 @@ def write_composites(
         file.attrs["identity"] = f"{Path(path).name} {library.fingerprint[:16]}"
         file.attrs["recipe"] = recipe
         file.attrs["nebular"] = library.nebular is not None
+        file.attrs["dust"] = library.dust
         group = file.create_group("grid")
         group.attrs["identity"] = library.grid.identity
         for name in _GRID:
@@ -95,7 +96,9 @@ def read_composites(file: h5py.File) -> CompositeLibrary:
     )  # fmt: skip
     table = file["parameters"]
     parameters = ModelParameters(**{f.name: table[f.name][()] for f in fields(ModelParameters)})
-    library = CompositeLibrary(grid, parameters, nebular=nebular is not None)
+    library = CompositeLibrary(
+        grid, parameters, nebular=nebular is not None, dust=file.attrs["dust"]
+    )
     library.identity = str(file.attrs["identity"])
     return library
 

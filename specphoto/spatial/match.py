@@ -19,7 +19,7 @@ from specphoto.cube import (
     wcs_string,
 )
 from specphoto.errors import InputError
-from specphoto.photometry.galactic import LAW, band_factors, channel_factors, common_ebv
+from specphoto.photometry.galactic import band_factors, channel_factors, common_extinction
 from specphoto.photometry.match import to_psf
 from specphoto.spatial import plane
 from specphoto.spatial.comparison import Limits
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from specphoto.photometry.extinction import Law
+    from specphoto.photometry.galactic import Ebv, Extinction
     from specphoto.spatial.geometry import Geometry, PixelFrame
     from specphoto.spatial.graph import MatchGraph
     from specphoto.spatial.psf import PSF
@@ -57,7 +59,8 @@ def match_spatial(
     correlation: dict[str, Any] | None = None,
     register: bool | Literal["report"] = False,
     max_shift: float = 3.0,
-    ebv: float | None = None,
+    ebv: Ebv | None = None,
+    ebv_law: Law = "G23",
     compensate: bool = True,
     max_bias: float = 0.02,
     min_coverage: float = 0.1,
@@ -97,7 +100,10 @@ def match_spatial(
         Largest shift looked for, in arcsec.
     ebv
         Galactic E(B-V) on the scale of Schlafly & Finkbeiner (2011); 0 applies none. By default
-        what the headers state, one value for both data sets.
+        what the headers state, one value for both data sets; 'cube' or 'images' brings the other
+        to the value of that header.
+    ebv_law
+        Extinction law for both (:func:`specphoto.photometry.extinction.extinction_curve`).
     compensate
         Take the light that the convolution misses beyond the bundle from the images
         (:mod:`specphoto.spatial.edges`).
@@ -140,14 +146,14 @@ def match_spatial(
     resolution = _resolution(ifs, target, source_psf, target_psf, kernel)
     if images is not None and resolution.images_lag:
         images = to_psf(images, wanted_psf(ifs, target, target_psf), resolution.psf)
-    ebv = common_ebv(ifs.attrs, images.attrs if images is not None else {}, ebv)
+    dust = common_extinction(ifs.attrs, images.attrs if images is not None else {}, ebv, ebv_law)
     source, output = frame_of(ifs), frame_of(target)
     geometry = geometry_of(
         source, output, resolution.kernels[0], multiple=BLOCK_MULTIPLE, name=identify(ifs),
         max_shift=max_shift / pixel_scale(source.wcs) if register is True else 0.0,
     )  # fmt: skip
     stencil = noise_of(ifs, correlation)
-    shift, found = _registration(ifs, images, resolution, stencil, ebv, register, max_shift)
+    shift, found = _registration(ifs, images, resolution, stencil, dust, register, max_shift)
     graph = match_graph(
         ifs, images if compensate else None, geometry, resolution, stencil, shift=shift,
         min_coverage=min_coverage,
@@ -155,7 +161,7 @@ def match_spatial(
     node_wave, nodes = graph.nodes()
     planes = graph.planes(nodes, node_wave)
     planes, nodes = (framed(a, geometry.box, output.shape) for a in (planes, nodes))
-    out = _assemble(graph.ifs, images, planes, nodes, output, ebv)
+    out = _assemble(graph.ifs, images, planes, nodes, output, dust)
     compensated = compensate and images is not None
     largest = max_bias if compensated else None
     out["spec_region"] = _region(out, max_bias=largest, min_coverage=min_coverage)
@@ -171,11 +177,11 @@ def match_spatial(
         "kernels": [report.numbers for report in resolution.reports(pixel_scale(source.wcs))],
         "correlation": _correlation_name(ifs, correlation),
         "correlation_clipped": None if stencil is None else clipped_share(stencil),
-        "register": register, "ebv": ebv, "law": LAW, "compensate": compensated,
+        "register": register, "ebv": dust.ebv, "law": dust.law, "compensate": compensated,
         "max_bias": max_bias, "min_coverage": min_coverage,
         "images_brought_to_psf": resolution.images_lag,
     }  # fmt: skip
-    attrs = _attrs(ifs, images, target, output, ebv)
+    attrs = _attrs(ifs, images, target, output, dust)
     return add_provenance(annotate(out, **attrs), "match_spatial", options=options)
 
 
@@ -203,7 +209,7 @@ def _resolution(
 
 def _registration(
     ifs: xr.Dataset, images: xr.Dataset | None, resolution: Resolution,
-    stencil: NDArray[np.float64] | None, ebv: float | None, register: bool | str,
+    stencil: NDArray[np.float64] | None, dust: Extinction, register: bool | str,
     max_shift: float,
 ) -> tuple[Any, xr.Dataset]:  # fmt: skip
     """Change of the cube's pointing in its pixels, and what is told of it."""
@@ -215,7 +221,7 @@ def _registration(
             found="a Grid", remedy="give a photometric dataset as the target, or leave it out",
         )  # fmt: skip
     limits = Limits(max_shift=max_shift)
-    found = find_shift(ifs, images, resolution, stencil, limits=limits, ebv=ebv)
+    found = find_shift(ifs, images, resolution, stencil, limits=limits, dust=dust)
     return (found.shift if register is True else (0.0, 0.0)), found.report
 
 
@@ -257,16 +263,16 @@ def _with_images(target: xr.Dataset | Grid, option: str) -> xr.Dataset:
 
 def _assemble(
     ifs: xr.Dataset, images: xr.Dataset | None, planes: da.Array, nodes: da.Array,
-    output: PixelFrame, ebv: float | None,
+    output: PixelFrame, dust: Extinction,
 ) -> xr.Dataset:  # fmt: skip
     """Cubes, maps and images as one dataset, corrected for Galactic extinction."""
     cube, sky_map = ("wave", "y", "x"), ("y", "x")
     wave = ifs["wave"].values
-    dust = channel_factors(ifs.attrs, wave, ebv).astype(np.float32)[:, None, None]
+    clear = channel_factors(ifs.attrs, wave, dust).astype(np.float32)[:, None, None]
     out = xr.Dataset(
         {
-            "spec_flux": (cube, planes[0] * dust),
-            "spec_err": (cube, planes[1] * dust),
+            "spec_flux": (cube, planes[0] * clear),
+            "spec_err": (cube, planes[1] * clear),
             # NaN beyond the reach of the cube is bad too
             "spec_mask": (cube, ~(planes[2] < 0.5)),
         },
@@ -286,7 +292,7 @@ def _assemble(
     if "spec_lsf" in ifs:
         out["spec_lsf"] = _mean_lsf(ifs)
     if images is not None:
-        factor = band_factors(images.attrs, list(images["band"].values), ebv)
+        factor = band_factors(images.attrs, list(images["band"].values), dust)
         out = out.merge(images.drop_attrs(deep=False), join="exact")
         for name in ("photo_flux", "photo_err"):
             scaled = images[name] * xr.DataArray(factor, dims="band")
@@ -322,7 +328,7 @@ def _region(ds: xr.Dataset, *, max_bias: float | None, min_coverage: float) -> x
 
 def _attrs(
     ifs: xr.Dataset, images: xr.Dataset | None, target: xr.Dataset | Grid,
-    output: PixelFrame, ebv: float | None,
+    output: PixelFrame, dust: Extinction,
 ) -> dict[str, Any]:  # fmt: skip
     """Attributes of the matched dataset; where both have one, the images' tells of the grid."""
     known = {name: value for name, value in ifs.attrs.items() if value is not None}
@@ -335,8 +341,8 @@ def _attrs(
     merged["correlation"] = None
     # the law and the scale of one source say nothing of the other
     merged.update({name: ifs.attrs.get(name) for name in ("ebv", "ebv_scale", "ebv_law")})
-    if ebv is not None:
-        merged.update(ebv=ebv, ebv_scale="SF11", ebv_law=LAW, ebv_corrected=True)
+    if dust.ebv is not None:
+        merged.update(ebv=dust.ebv, ebv_scale="SF11", ebv_law=dust.law, ebv_corrected=True)
     merged.update(
         kind="specphoto", corrected=False, wcs=wcs_string(output.wcs),
         pixel_scale=pixel_scale(output.wcs),

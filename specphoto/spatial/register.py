@@ -17,7 +17,13 @@ from specphoto.blas import single_thread
 from specphoto.cube import add_provenance, annotate, identify, rechunk, validate
 from specphoto.errors import InputError
 from specphoto.photometry.filters import load_filters
-from specphoto.photometry.galactic import band_factors, channel_factors, common_ebv
+from specphoto.photometry.galactic import (
+    NO_CHANGE,
+    Extinction,
+    band_factors,
+    channel_factors,
+    common_extinction,
+)
 from specphoto.photometry.match import to_psf
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spatial.comparison import Limits, Scene
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
     from numpy.typing import NDArray
 
+    from specphoto.photometry.galactic import Ebv
     from specphoto.spatial.psf import PSF
     from specphoto.spatial.resolution import Resolution
     from specphoto.spatial.shifts import BandFit
@@ -71,7 +78,7 @@ def register(
     target_psf: PSF | float | str | None = None,
     bands: Sequence[str] | None = None,
     correlation: dict[str, Any] | None = None,
-    ebv: float | None = None,
+    ebv: Ebv | None = None,
     max_shift: float = 3.0,
     max_error: float = 0.1,
     min_correlation: float = 0.5,
@@ -134,7 +141,7 @@ def register(
         images = to_psf(photometry, wanted_psf(ifs, photometry, target_psf), resolution.psf)
     found = find_shift(
         ifs, images, resolution, noise_of(ifs, correlation), limits=limits, bands=bands,
-        ebv=common_ebv(ifs.attrs, images.attrs, ebv), min_covered=min_covered,
+        dust=common_extinction(ifs.attrs, images.attrs, ebv), min_covered=min_covered,
     )  # fmt: skip
     used = found.report.coords.get("register_band", np.empty(0))
     options = {
@@ -156,7 +163,7 @@ def find_shift(
     *,
     limits: Limits | None = None,
     bands: Sequence[str] | None = None,
-    ebv: float | None = None,
+    dust: Extinction = NO_CHANGE,
     min_covered: float = 0.95,
 ) -> Registration:
     """Lay out the tasks of a registration.
@@ -172,8 +179,10 @@ def find_shift(
         PSF and kernels of the match.
     correlation
         Stencil of the cube's noise, or None where ``ifs`` has ``spec_corr``.
-    limits, bands, ebv, min_covered
-        As for :func:`register`; ``ebv`` the common one, None for none.
+    limits, bands, min_covered
+        As for :func:`register`.
+    dust
+        The common extinction.
     """
     limits = limits or Limits()
     names = _bands(ifs, images, bands, min_covered)
@@ -185,7 +194,7 @@ def find_shift(
     scale_in = float(np.sqrt(abs(np.linalg.det(sky[0]))))
     room = _room(resolution, limits, scale_in)
     geometry = geometry_of(source, output, room, name=identify(ifs))
-    sums = _band_sums(ifs, names, ebv)
+    sums = _band_sums(ifs, names, dust)
     fits = []
     for k, name in enumerate(names):
         here = _pivot(images, name)
@@ -198,7 +207,7 @@ def find_shift(
             "image_correlation": _noise_of_images(images, name),
         }  # fmt: skip
         plane = images[["photo_flux", "photo_err"]].sel(band=name)
-        factor = float(band_factors(images.attrs, [name], ebv)[0])
+        factor = float(band_factors(images.attrs, [name], dust)[0])
         fits.append(
             delayed(_fit, pure=True)(
                 sums[:, k], _foreground(ifs), plane["photo_flux"].data, plane["photo_err"].data,
@@ -238,11 +247,11 @@ def _room(resolution: Resolution, limits: Limits, scale_in: float) -> NDArray[np
     return np.zeros([n + 2 * more for n in resolution.kernels[0].shape])
 
 
-def _band_sums(ifs: xr.Dataset, bands: Sequence[str], ebv: float | None) -> da.Array:
+def _band_sums(ifs: xr.Dataset, bands: Sequence[str], dust: Extinction) -> da.Array:
     """Sums over the channels of each band, ``(3, n_band, y, x)``: see :func:`_sum_block`."""
     wave = ifs["wave"].values
     weights = photon_weights(wave, load_filters(list(bands)))[0]
-    dust = channel_factors(ifs.attrs, wave, ebv)
+    clear = channel_factors(ifs.attrs, wave, dust)
     names = ["spec_flux", "spec_var", "spec_mask"]
     again = {n: (ifs[n].dims, _read_again(ifs[n].data)) for n in names}
     blocks = rechunk(ifs[names].assign(again), {"y": -1, "x": -1})
@@ -251,7 +260,7 @@ def _band_sums(ifs: xr.Dataset, bands: Sequence[str], ebv: float | None) -> da.A
     sums = da.blockwise(
         _sum_block, "wfbyx", flux, "wyx", variance, "wyx", mask, "wyx",
         da.from_array(weights, chunks=split), "wb",
-        da.from_array(weights * dust[:, None], chunks=split), "wb",
+        da.from_array(weights * clear[:, None], chunks=split), "wb",
         new_axes={"f": 3}, adjust_chunks={"w": lambda _: 1}, dtype=np.float64,
         meta=np.empty((0, 0, 0, 0, 0)), token="band-sums",
     )  # fmt: skip

@@ -10,6 +10,7 @@ from specphoto.photometry.synthetic import photon_weights
 from specphoto.spectral.fragments import MIN_COVERED
 from specphoto.spectral.library import CompositeLibrary
 from specphoto.spectral.motion import measure_velocities
+from specphoto.spectral.priors import HISTORIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from specphoto.photometry.filters import Filter
     from specphoto.spectral.library import SSPGrid
+    from specphoto.spectral.parameters import ModelParameters
     from specphoto.spectral.tabulated import TabulatedLibrary
 
 __all__ = ["Finding", "audit", "facts"]
@@ -64,11 +66,18 @@ def facts(library: CompositeLibrary | TabulatedLibrary) -> list[tuple[str, str]]
         gas = library.nebular.identity if library.nebular else "none"
         out += [("grid", grid.identity), ("ages", _ages(grid)),
                 ("metallicities", ", ".join(f"{z:g}" for z in grid.metallicity)),
-                ("nebular emission", gas)]  # fmt: skip
-        table = vars(library.parameters)
+                ("nebular emission", gas), ("dust", library.dust),
+                ("histories", _histories(library.parameters))]  # fmt: skip
+        table = {k: v for k, v in vars(library.parameters).items() if k != "history"}
     else:
         table = library.parameters
     return out + [(name, _span(values)) for name, values in table.items()]
+
+
+def _histories(parameters: ModelParameters) -> str:
+    """Families by their share of the models."""
+    share = np.bincount(parameters.history, minlength=len(HISTORIES)) / len(parameters)
+    return ", ".join(f"{s:.0%} {name}" for s, name in zip(share, HISTORIES, strict=True) if s > 0)
 
 
 def _span(column: NDArray[np.generic]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -11,7 +11,18 @@ if TYPE_CHECKING:
 
     from specphoto.spectral.parameters import ModelParameters
 
-__all__ = ["birth_transmission", "hat_weights", "ism_transmission", "knots"]
+__all__ = [
+    "DustLaw",
+    "birth_transmission",
+    "calzetti_curve",
+    "hat_weights",
+    "ism_transmission",
+    "knots",
+]
+
+#: How the interstellar medium of a galaxy dims its light.
+DustLaw = Literal["power law", "Calzetti"]
+
 
 _PIVOT = 5500.0  # Angstrom: where A_V is stated
 _MAG = 0.4 * np.log(10.0)  # optical depth of one magnitude
@@ -28,11 +39,10 @@ _KNOTS = np.concatenate(
 )
 
 
-def ism_transmission(wave: NDArray[np.float64], parameters: ModelParameters) -> NDArray[np.float64]:
-    r"""Share of the light that the interstellar medium lets through.
-
-    :math:`10^{-0.4 A_V [(\lambda/5500)^{-n} + B D(\lambda)]}` with a Drude profile :math:`D` at
-    2175 A of unit height (Charlot & Fall 2000, ApJ 539, 718; bump as in Noll et al. 2009).
+def ism_transmission(
+    wave: NDArray[np.float64], parameters: ModelParameters, law: DustLaw = "power law"
+) -> NDArray[np.float64]:
+    r"""Share of the light that the interstellar medium lets through, :math:`10^{-0.4 A}`.
 
     Parameters
     ----------
@@ -40,15 +50,40 @@ def ism_transmission(wave: NDArray[np.float64], parameters: ModelParameters) -> 
         Rest-frame wavelengths, Angstrom, shape ``(n_wave,)``.
     parameters
         The models.
+    law
+        'power law': :math:`A = A_V [(\lambda/5500)^{-n} + B D(\lambda)]` with a Drude profile
+        :math:`D` at 2175 A of unit height (Charlot & Fall 2000, ApJ 539, 718; bump as in Noll et
+        al. 2009). 'Calzetti': :math:`A = A_V k(\lambda) / k(5500)` of :func:`calzetti_curve`; it
+        has neither slope nor bump.
 
     Returns
     -------
     array of shape ``(n_model, n_wave)``
     """
+    if law == "Calzetti":
+        shape = calzetti_curve(wave) / calzetti_curve(np.array([_PIVOT]))
+        return np.asarray(np.exp(np.outer(-_MAG * parameters.a_v, shape)))
     curve = np.exp(-np.outer(parameters.slope, np.log(wave / _PIVOT)))
     curve += np.outer(parameters.bump, _drude(wave))
     curve *= (-_MAG * parameters.a_v)[:, None]
     return np.asarray(np.exp(curve, out=curve))
+
+
+def calzetti_curve(wave: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Attenuation of starbursts, k = A / E(B-V), with R_V = 4.05.
+
+    Calzetti et al. (2000, ApJ 533, 682), equation 4, for 0.12 to 2.2 micron; the polynomials go on
+    beyond, and end at 0.
+
+    Parameters
+    ----------
+    wave
+        Rest-frame wavelengths, Angstrom, shape ``(n_wave,)``.
+    """
+    x = 1e4 / wave
+    blue = 2.659 * (-2.156 + 1.509 * x - 0.198 * x**2 + 0.011 * x**3) + 4.05
+    red = 2.659 * (-1.857 + 1.040 * x) + 4.05
+    return np.asarray(np.maximum(np.where(wave < 6300.0, blue, red), 0.0))
 
 
 def birth_transmission(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from specphoto.photometry.filters import Filter
+    from specphoto.spectral.dust import DustLaw
     from specphoto.spectral.parameters import ModelParameters
 
 __all__ = [
@@ -100,6 +101,8 @@ class CompositeLibrary:
     nebular
         Whether young stars light up the gas around them: continuum and lines of the grid's
         ``nebular``, dimmed by birth clouds and interstellar dust like the stars.
+    dust
+        Law of the interstellar dust, see :func:`specphoto.spectral.dust.ism_transmission`.
 
     Raises
     ------
@@ -108,8 +111,9 @@ class CompositeLibrary:
     """
 
     def __init__(
-        self, grid: SSPGrid, parameters: ModelParameters, *, nebular: bool = False
-    ) -> None:
+        self, grid: SSPGrid, parameters: ModelParameters, *, nebular: bool = False,
+        dust: DustLaw = "power law",
+    ) -> None:  # fmt: skip
         if nebular and grid.nebular is None:
             raise InputError(
                 grid.identity, expected="nebular emission in the grid", found="none",
@@ -117,6 +121,7 @@ class CompositeLibrary:
             )  # fmt: skip
         self.grid = grid
         self.parameters = parameters
+        self.dust = dust
         self.nebular = grid.nebular if nebular else None
         gas = f"nebular {self.nebular.identity}" if self.nebular else "no nebular emission"
         self.identity = f"{grid.identity}; {len(parameters)} composites; {gas}"
@@ -142,7 +147,7 @@ class CompositeLibrary:
         gas = self.nebular
         lines = () if gas is None else (gas.continuum, gas.line_wave, gas.line)
         grid = (self.grid.wave, self.grid.age, self.grid.metallicity, self.grid.flux)
-        return digest("composites", *grid, *lines, *vars(self.parameters).values())
+        return digest("composites", self.dust, *grid, *lines, *vars(self.parameters).values())
 
     @cached_property
     def _weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -194,7 +199,7 @@ class CompositeLibrary:
             light = self._mixer.mix(w_young, p.metallicity, young)
             light *= birth_transmission(wave, p)[:, place]
             light += self._mixer.mix(w_old, p.metallicity, old)
-            light *= ism_transmission(wave, p)[:, place]
+            light *= ism_transmission(wave, p, self.dust)[:, place]
             out[rows, bands] = np.add.reduceat(light, starts, axis=1)
         return out
 
@@ -242,6 +247,7 @@ class CompositeLibrary:
             inside=inside,
             young=young.astype(np.float32),
             old=old.astype(np.float32),
+            dust=self.dust,
         )
 
     def rest_frame(self) -> CompositeModels:
@@ -251,7 +257,10 @@ class CompositeLibrary:
             profiles = self._line_profiles(0.0, self.grid.wave, None)
             young = young + (self.nebular.line @ profiles).astype(np.float32)
         everywhere = np.ones(self.grid.wave.size, dtype=bool)
-        return CompositeModels(self._mixer, self.parameters, self.grid.wave, everywhere, young, old)
+        return CompositeModels(
+            mixer=self._mixer, parameters=self.parameters, rest_wave=self.grid.wave,
+            inside=everywhere, young=young, old=old, dust=self.dust,
+        )  # fmt: skip
 
     def _line_profiles(
         self, redshift: float, wave: NDArray[np.float64], lsf: NDArray[np.float64] | None
@@ -285,6 +294,8 @@ class CompositeModels:
         Whether the library reaches the channel, shape ``(n_wave,)``.
     young, old
         Populations as observed, shape ``(n_met, n_age, n_wave)``, nodes up to and from 10 Myr.
+    dust
+        Law of the interstellar dust.
     """
 
     mixer: Mixer
@@ -293,6 +304,7 @@ class CompositeModels:
     inside: NDArray[np.bool_]
     young: NDArray[np.float32]
     old: NDArray[np.float32]
+    dust: DustLaw
 
     def spectra(self, index: NDArray[np.intp]) -> NDArray[np.float64]:
         """Spectra of models by number.
@@ -343,7 +355,7 @@ class CompositeModels:
         light = self.mixer.mix(w_young, parameters.metallicity, self.young)
         light *= birth_transmission(nodes, parameters).astype(np.float32) @ hats
         light += self.mixer.mix(w_old, parameters.metallicity, self.old)
-        light *= ism_transmission(nodes, parameters).astype(np.float32) @ hats
+        light *= ism_transmission(nodes, parameters, self.dust).astype(np.float32) @ hats
         return light
 
 

@@ -117,7 +117,8 @@ def match_spectral(
         Of each pixel ``(y, x)``, km/s relative to the redshift; NaN: not known. 'measured' finds
         those that the absorption lines tell significantly. Models, line windows and features then
         move with the pixel, and ``spec_velocity`` is in the result. By default all move with the
-        galaxy: the factor is the same to 0.1% up to 250 km/s, but ``mod_flux`` is not.
+        galaxy: the factor is as right up to 250 km/s, but the lines of ``mod_flux`` are not in
+        their places.
     labels
         Integers ``(y, x)`` on the cube's pixels (Voronoi bins, apertures; 0 is no bin): the factor
         is found per bin, from its summed spectrum and images with errors that know how pixels are

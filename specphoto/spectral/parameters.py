@@ -9,9 +9,12 @@ import numpy as np
 from scipy.stats import qmc
 
 from specphoto.errors import InputError
+from specphoto.spectral.priors import DEFAULT_PRIORS, HISTORIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from specphoto.spectral.priors import Priors
 
 __all__ = ["ModelParameters", "sample_parameters"]
 
@@ -26,13 +29,14 @@ class ModelParameters:
     ----------
     age
         Time since star formation began, yr.
-    delayed
-        True: star formation rate ``s exp(-s / tau)``; False: double power law
-        ``1 / ((s / tau)**alpha + (s / tau)**-beta)``, with ``s`` the time since it began.
+    history
+        Star formation history, its place in :data:`specphoto.spectral.priors.HISTORIES`; see
+        :func:`specphoto.spectral.sfh.star_formation_rate`.
     tau
-        Time scale of either, yr.
+        Its time scale, yr.
     alpha, beta
-        Slopes of the fall and of the rise of the double power law (not used when ``delayed``).
+        What else it has: slopes of the fall and of the rise of a double power law, ``alpha`` the
+        width of a log-normal or Gaussian.
     metallicity
         Mass fraction Z, the same for all stars.
     a_v
@@ -47,7 +51,7 @@ class ModelParameters:
     """
 
     age: NDArray[np.float64]
-    delayed: NDArray[np.bool_]
+    history: NDArray[np.int8]
     tau: NDArray[np.float64]
     alpha: NDArray[np.float64]
     beta: NDArray[np.float64]
@@ -73,16 +77,16 @@ class ModelParameters:
         return ModelParameters(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
-def sample_parameters(n: int = 50_000) -> ModelParameters:
+def sample_parameters(n: int = 50_000, priors: Priors = DEFAULT_PRIORS) -> ModelParameters:
     """Sample composite populations evenly, the same ones every time.
 
     The points are the first ``n`` of the unscrambled Sobol sequence: no random stream, so that
-    every machine and scheduler has the same library. The ranges are wide on purpose (they must
-    hold the colours of any normal galaxy) and every prior is flat in the variable named:
+    every machine and scheduler has the same library. The ranges of the default priors are wide on
+    purpose (they must hold the colours of any normal galaxy) and flat in the variable named:
 
     ===============  =============================================================
     ``age``          log, 0.1 to 13.5 Gyr
-    ``delayed``      one half delayed tau, one half double power law
+    ``history``      one half delayed tau, one half double power law
     ``tau``          delayed tau: log, 0.1 to 15 Gyr; power law: 0.02 to 1 of ``age``
     ``alpha``        log, 0.2 to 20
     ``beta``         log, 0.2 to 20
@@ -100,6 +104,8 @@ def sample_parameters(n: int = 50_000) -> ModelParameters:
     ----------
     n
         Number of models.
+    priors
+        Distributions of the parameters.
 
     Raises
     ------
@@ -119,23 +125,27 @@ def sample_parameters(n: int = 50_000) -> ModelParameters:
     # the sequence is balanced at powers of two, and SciPy warns about any other number
     power = max(int(np.ceil(np.log2(n))), 1)
     u = qmc.Sobol(_N_DIM, scramble=False).random_base2(power)[:n].T
-    age = _log_range(u[0], 0.1e9, 13.5e9)
+    age = priors.age.at(u[0])
     # a dimension of its own: in a Sobol sequence even and odd points fill different halves
-    delayed = u[1] < 0.5
-    tau = np.where(delayed, _log_range(u[2], 0.1e9, 15e9), age * (0.02 + 0.98 * u[2]))
+    families = list(priors.histories.items())
+    bounds = np.cumsum([family.share for _, family in families])
+    chosen = np.searchsorted(bounds[:-1] / bounds[-1], u[1], side="right")
+    history, tau, alpha, beta = np.zeros(n, np.int8), np.empty(n), np.empty(n), np.empty(n)
+    for i, (name, family) in enumerate(families):
+        rows = chosen == i
+        history[rows] = HISTORIES.index(name)
+        scale = family.tau.at(u[2, rows])
+        tau[rows] = age[rows] * scale if family.relative else scale
+        alpha[rows], beta[rows] = family.alpha.at(u[3, rows]), family.beta.at(u[4, rows])
     return ModelParameters(
         age=age,
-        delayed=delayed,
+        history=history,
         tau=tau,
-        alpha=_log_range(u[3], 0.2, 20.0),
-        beta=_log_range(u[4], 0.2, 20.0),
-        metallicity=_log_range(u[5], 0.0004, 0.05),
-        a_v=3.0 * u[6] ** 2,
-        slope=0.4 + 0.9 * u[7],
-        bump=0.8 * u[8],
-        birth_ratio=3.0 * u[9],
+        alpha=alpha,
+        beta=beta,
+        metallicity=priors.metallicity.at(u[5]),
+        a_v=priors.a_v.at(u[6]),
+        slope=priors.slope.at(u[7]),
+        bump=priors.bump.at(u[8]),
+        birth_ratio=priors.birth_ratio.at(u[9]),
     )
-
-
-def _log_range(u: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    return np.asarray(low * (high / low) ** u)

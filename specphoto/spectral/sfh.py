@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from specphoto.errors import InputError
+from specphoto.spectral.priors import HISTORIES
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
     from specphoto.spectral.parameters import ModelParameters
@@ -28,8 +33,14 @@ def star_formation_rate(
 ) -> NDArray[np.float64]:
     r"""Star formation rate, in arbitrary units, at times since it began.
 
-    Delayed tau: :math:`s e^{-s/\tau}`. Double power law:
-    :math:`[(s/\tau)^\alpha + (s/\tau)^{-\beta}]^{-1}`.
+    =================  ======================================================
+    delayed            :math:`s e^{-s/\tau}`
+    double power law   :math:`[(s/\tau)^\alpha + (s/\tau)^{-\beta}]^{-1}`
+    exponential        :math:`e^{-s/\tau}`
+    log-normal         :math:`s^{-1} e^{-[\ln(s/\tau)]^2 / 2 \alpha^2}`
+    gaussian           :math:`e^{-(s - \tau)^2 / 2 (\alpha\tau)^2}`
+    constant           1
+    =================  ======================================================
 
     Parameters
     ----------
@@ -45,9 +56,10 @@ def star_formation_rate(
     """
     out = np.empty(since.shape)
     s = np.maximum(since, 1.0)  # one year: the power laws have no value at 0
-    for rows, family in ((parameters.delayed, _delayed), (~parameters.delayed, _double_power)):
+    for i, name in enumerate(HISTORIES):
+        rows = parameters.history == i
         if rows.any():
-            out[rows] = family(s[rows], parameters.take(rows))
+            out[rows] = _RATES[name](s[rows], parameters.take(rows))
     out[since <= 0] = 0.0
     return out
 
@@ -60,6 +72,28 @@ def _delayed(s: NDArray[np.float64], p: ModelParameters) -> NDArray[np.float64]:
 def _double_power(s: NDArray[np.float64], p: ModelParameters) -> NDArray[np.float64]:
     log_u = np.log(s / p.tau[:, None])
     return np.asarray(1.0 / (np.exp(p.alpha[:, None] * log_u) + np.exp(-p.beta[:, None] * log_u)))
+
+
+def _exponential(s: NDArray[np.float64], p: ModelParameters) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-s / p.tau[:, None]))
+
+
+def _log_normal(s: NDArray[np.float64], p: ModelParameters) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-0.5 * (np.log(s / p.tau[:, None]) / p.alpha[:, None]) ** 2) / s)
+
+
+def _gaussian(s: NDArray[np.float64], p: ModelParameters) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-0.5 * ((s / p.tau[:, None] - 1.0) / p.alpha[:, None]) ** 2))
+
+
+def _constant(s: NDArray[np.float64], p: ModelParameters) -> NDArray[np.float64]:  # noqa: ARG001
+    return np.ones(s.shape)
+
+
+_RATES: Mapping[str, Callable[[NDArray[np.float64], ModelParameters], NDArray[np.float64]]] = {
+    "delayed": _delayed, "double power law": _double_power, "exponential": _exponential,
+    "log-normal": _log_normal, "gaussian": _gaussian, "constant": _constant,
+}  # fmt: skip
 
 
 def age_weights(
@@ -106,7 +140,14 @@ def _block_weights(
     since = parameters.age[:, None, None] - low[:, None] - step[:, None] * share
     rate = star_formation_rate(since.reshape(len(parameters), -1), parameters).reshape(since.shape)
     mass = rate * width[..., None] * _SHARES
-    mass /= mass.sum(axis=(1, 2), keepdims=True)
+    total = mass.sum(axis=(1, 2), keepdims=True)
+    if not np.all(total > 0):
+        raise InputError(
+            "star formation histories", expected="histories that form stars within the age",
+            found=f"{np.sum(~(total > 0))} models that form none on the nodes of the grid",
+            remedy="give a shorter tau, or a wider alpha",
+        )  # fmt: skip
+    mass /= total
     upper = (mass * share).sum(axis=-1)
     lower = mass.sum(axis=-1) - upper
     return _to_nodes(lower[:, :split], upper[:, :split]), _to_nodes(
