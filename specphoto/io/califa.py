@@ -9,7 +9,7 @@ import numpy as np
 
 from specphoto.cube import add_provenance, annotate
 from specphoto.io import survey
-from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.fitsfile import Chunks, FitsFile, open_fits
 from specphoto.io.lazy_array import elementwise
 from specphoto.io.outline import Outline
 
@@ -76,7 +76,7 @@ class CalifaReader:
         if psf_fwhm is None:
             survey.assume(file.path, assumed, f"PSF of {psf['fwhm']} arcsec ({psf['model']})")
         lsf = np.full(wave.shape, fwhm * survey.SIGMA_PER_FWHM, np.float32)
-        chunk = plane_chunks(file["PRIMARY"].shape, chunks)
+        chunk = file.chunks("PRIMARY", chunks)
         fatal = survey.fatal_bits(facts["mask"], mask_bits)
         ds = _cube(file, wave, lsf, chunk, facts, fatal)
         ds = annotate(

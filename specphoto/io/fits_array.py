@@ -22,6 +22,10 @@ class Stored(Protocol):
     def shape(self) -> tuple[int, ...]:
         """As numpy has it."""
 
+    @property
+    def step(self) -> int:
+        """How many places along the first axis are stored together."""
+
     def __getitem__(self, key: Any, /) -> NDArray[Any]: ...
 
 
@@ -33,6 +37,11 @@ class MappedArray:
     offset: int
     stored: str
     shape: tuple[int, ...]
+
+    @property
+    def step(self) -> int:
+        """Every place stands by itself."""
+        return 1
 
     @property
     def size(self) -> int:

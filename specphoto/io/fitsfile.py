@@ -19,6 +19,7 @@ from astropy.io import fits
 from dask.array.core import normalize_chunks
 
 from specphoto.errors import InputError
+from specphoto.io.address import is_remote
 from specphoto.io.cache import Source
 from specphoto.io.fits_array import FitsArray, FitsTable, MappedArray
 from specphoto.io.lazy_array import as_dask
@@ -181,6 +182,10 @@ class FitsFile:
         """Dask array of one image HDU; nothing is read."""
         return as_dask(self.array(name, dtype=dtype), chunks, name)
 
+    def chunks(self, name: str, chunks: Chunks) -> tuple[Any, ...]:
+        """Dask chunks of a cube that fit how it is stored; see :func:`plane_chunks`."""
+        return plane_chunks(self[name].shape, chunks, step=self[name].raw.step)
+
     def table(self, name: str, *columns: str) -> FitsTable:
         """Columns of a binary table that each hold one number per row; nothing is read.
 
@@ -211,11 +216,15 @@ class FitsFile:
 def open_fits(path: str | os.PathLike[str]) -> FitsFile:
     """Read the headers of all HDUs of a FITS file, ``.gz`` or not (told by content).
 
+    A galaxy of a store (:mod:`specphoto.io.fits_group`) is opened as the file that it was.
+
     Raises
     ------
     InputError
         If the file is not there, not FITS, or truncated.
     """
+    if is_remote(path) or Path(path).is_dir():
+        return _open_group(path)
     source = Source.of(path)
     with source.open() as stream:
         if stream.read(9) != b"SIMPLE  =":
@@ -234,6 +243,13 @@ def open_fits(path: str | os.PathLike[str]) -> FitsFile:
             raise _truncated(path, f"{hdu.name} ends beyond the file's {end} bytes")
     name = Path(source.path).name
     return FitsFile(source.path, name, source.size, tuple(hdu for hdu, _ in hdus))
+
+
+def _open_group(path: str | os.PathLike[str]) -> FitsFile:
+    # a store needs Zarr, a file does not
+    from specphoto.io.fits_group import open_fits_group
+
+    return open_fits_group(path)
 
 
 def headers(path: str | os.PathLike[str]) -> Mapping[str, fits.Header]:
@@ -290,7 +306,9 @@ def _truncated(path: str | os.PathLike[str], why: str) -> InputError:
     )  # fmt: skip
 
 
-def plane_chunks(shape: tuple[int, ...], chunks: Chunks = "auto") -> tuple[Any, ...]:
+def plane_chunks(
+    shape: tuple[int, ...], chunks: Chunks = "auto", *, step: int = 1
+) -> tuple[Any, ...]:
     """Dask chunks of a cube ``(n_wave, n_y, n_x)``: whole planes, split in wave.
 
     Parameters
@@ -298,8 +316,12 @@ def plane_chunks(shape: tuple[int, ...], chunks: Chunks = "auto") -> tuple[Any, 
     shape
         Shape of the cube.
     chunks
-        'auto': about eight chunks, none above 64 MB of float32; an int: channels per chunk; or a
+        'auto': about eight chunks, none above 64 MB of float32 where `step` allows; an int:
+        channels per chunk; or a
         dict of 'wave', 'y', 'x' (what is missing is not split, -1 neither).
+
+    step
+        Planes that are stored together: 'auto' cuts none of them.
 
     Raises
     ------
@@ -309,7 +331,7 @@ def plane_chunks(shape: tuple[int, ...], chunks: Chunks = "auto") -> tuple[Any, 
     if chunks == "auto":
         room = int(_CHUNK_BYTES // (4 * shape[1] * shape[2]))
         wave = max(1, min(room, -(-shape[0] // _CHUNK_COUNT)))
-        return (wave, *shape[1:])
+        return (min(-(-wave // step) * step, shape[0]), *shape[1:])
     if isinstance(chunks, int) and (chunks > 0 or chunks == -1):
         return (shape[0] if chunks == -1 else min(chunks, shape[0]), *shape[1:])
     if isinstance(chunks, dict) and set(chunks) <= {"wave", "y", "x"}:

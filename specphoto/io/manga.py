@@ -11,7 +11,7 @@ import numpy as np
 from specphoto.cube import add_provenance, annotate
 from specphoto.io import survey
 from specphoto.io.correlation import spec_corr
-from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.fitsfile import Chunks, FitsFile, open_fits
 from specphoto.io.lazy_array import Counted, as_dask, elementwise
 from specphoto.io.outline import Outline
 
@@ -77,7 +77,7 @@ class MangaReader:
         wave = file.values("WAVE")
         headers = [file["PRIMARY"].header, file["FLUX"].header]
         assumed: list[str] = []
-        ds = _cube(file, wave, plane_chunks(shape, chunks), facts, mask_bits)
+        ds = _cube(file, wave, file.chunks("FLUX", chunks), facts, mask_bits)
         if "RIMG" in file and file["RIMG"].shape == shape[1:]:
             ds["recon_image"] = (("y", "x"), file.values("RIMG").astype(np.float32))
         ds = ds.assign(_psf_images(file, facts["psf"]["images"]))

@@ -10,7 +10,7 @@ import numpy as np
 from specphoto.cube import add_provenance, annotate
 from specphoto.errors import InputError
 from specphoto.io import survey
-from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.fitsfile import Chunks, FitsFile, open_fits
 from specphoto.io.lazy_array import elementwise
 from specphoto.io.outline import Outline
 from specphoto.spectral.wavelength import vacuum_to_air
@@ -78,7 +78,7 @@ class MuseReader:
         survey.assume(file.path, assumed, "line-spread function of Bacon et al. 2017")
         survey.assume(file.path, assumed, f"spaxel correlation {facts['correlation']}")
         lsf = np.polyval(facts["lsf_fwhm"], vacuum_to_air(wave)) * survey.SIGMA_PER_FWHM
-        chunk = plane_chunks(file["DATA"].shape, chunks)
+        chunk = file.chunks("DATA", chunks)
         fatal = survey.fatal_bits(facts["mask"], mask_bits)
         if mask_bits is not None and "DQ" not in file:
             survey.assume(file.path, assumed, "no DQ: mask_bits changes nothing")

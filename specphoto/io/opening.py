@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specphoto.errors import InputError
+from specphoto.io.address import is_remote
 from specphoto.io.cards import read_cards
 from specphoto.io.cube_reader import open_cube
+from specphoto.io.fits_group import describe_group
 from specphoto.io.fitsfile import open_fits
 from specphoto.io.photometry import open_photometry
 from specphoto.io.registry import open_ifs, readers
@@ -39,7 +41,7 @@ def open_any(path: str | os.PathLike[str], **options: Any) -> xr.Dataset:
     InputError
         If it is nothing that specphoto reads.
     """
-    if Path(path).is_dir():
+    if not is_remote(path) and Path(path).is_dir() and describe_group(path) is None:
         return open_cube(path)
     file = open_fits(path)
     kind = _kind(file.headers)
