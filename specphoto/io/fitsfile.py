@@ -11,6 +11,7 @@ import math
 import re
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,11 +226,17 @@ def open_fits(path: str | os.PathLike[str]) -> FitsFile:
     """
     if is_remote(path) or Path(path).is_dir():
         return _open_group(path)
-    source = Source.of(path)
+    return _read(Source.of(path))
+
+
+@lru_cache(maxsize=64)
+def _read(source: Source) -> FitsFile:
+    """Headers of a file as it is now: a dataset is opened by several that look at them."""
+    path = source.path
     with source.open() as stream:
         if stream.read(9) != b"SIMPLE  =":
             raise InputError(
-                str(path), expected="a FITS file",
+                path, expected="a FITS file",
                 found="something else (it does not begin with SIMPLE)", remedy="check the path",
             )  # fmt: skip
         end = stream.seek(0, 2)
@@ -241,8 +248,7 @@ def open_fits(path: str | os.PathLike[str]) -> FitsFile:
     for hdu, stop in hdus:
         if stop > end:
             raise _truncated(path, f"{hdu.name} ends beyond the file's {end} bytes")
-    name = Path(source.path).name
-    return FitsFile(source.path, name, source.size, tuple(hdu for hdu, _ in hdus))
+    return FitsFile(path, Path(path).name, source.size, tuple(hdu for hdu, _ in hdus))
 
 
 def _open_group(path: str | os.PathLike[str]) -> FitsFile:
@@ -299,9 +305,9 @@ def _fields(header: fits.Header) -> dict[str, tuple[str, int, float, float]]:
     return found
 
 
-def _truncated(path: str | os.PathLike[str], why: str) -> InputError:
+def _truncated(path: str, why: str) -> InputError:
     return InputError(
-        str(path), expected="a whole FITS file", found=f"a truncated or damaged one ({why})",
+        path, expected="a whole FITS file", found=f"a truncated or damaged one ({why})",
         remedy="download or copy it again",
     )  # fmt: skip
 
@@ -317,9 +323,8 @@ def plane_chunks(
         Shape of the cube.
     chunks
         'auto': about eight chunks, none above 64 MB of float32 where `step` allows; an int:
-        channels per chunk; or a
-        dict of 'wave', 'y', 'x' (what is missing is not split, -1 neither).
-
+        channels per chunk; or a dict of 'wave', 'y', 'x' (what is missing is not split, -1
+        neither).
     step
         Planes that are stored together: 'auto' cuts none of them.
 
