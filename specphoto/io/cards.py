@@ -104,6 +104,7 @@ def read_cards(path: str | os.PathLike[str], *, leading: bool = False) -> dict[s
 
 def _headers(stream: BinaryIO, path: str, *, leading: bool) -> dict[str, Cards]:
     found: dict[str, Cards] = {}
+    number = -1
     while text := _header(stream):
         if not found and not text.startswith(b"SIMPLE  ="):
             raise InputError(
@@ -111,10 +112,11 @@ def _headers(stream: BinaryIO, path: str, *, leading: bool) -> dict[str, Cards]:
                 found="something else (it does not begin with SIMPLE)", remedy="check the path",
             )  # fmt: skip
         cards = Cards(text)
+        number += 1
         if not found:
             found["PRIMARY"] = cards
-        name = str(cards.get("EXTNAME", f"HDU{len(found)}")).strip().upper()
-        found.setdefault(name, cards)
+        name = cards.get("EXTNAME", f"HDU{number}" if number else "PRIMARY")
+        found.setdefault(str(name).strip().upper(), cards)
         if cards.data_bytes:
             if leading:
                 break
