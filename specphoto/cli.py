@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import specphoto
-from specphoto import cli_library, cli_look, cli_sample
+from specphoto import cli_explore, cli_library, cli_look, cli_sample
 from specphoto.errors import InputError
 from specphoto.terminal import StageBars, line, results, table
 
@@ -462,9 +462,9 @@ def info(
 
     Example: [bold]specphoto info manga-7495-12704-LOGCUBE.fits.gz[/bold]
     """
-    from specphoto.describe import describe, open_any
+    from specphoto.describe import describe, open_described
 
-    kind, ds = open_any(file)
+    kind, ds = open_described(file)
     results.print(table(f"{file.name}: {kind}", describe(ds)))
 
 
@@ -510,6 +510,7 @@ def simulate(
 
 app.command()(cli_look.report)
 app.command()(cli_look.view)
+app.command()(cli_explore.ingest)
 app.command()(cli_sample.run)
 app.command()(cli_sample.status)
 app.add_typer(cli_sample.clusters, name="cluster")
