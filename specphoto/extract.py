@@ -100,7 +100,9 @@ def pixel_dataset(ds: xr.Dataset, pixel: tuple[int, int]) -> xr.Dataset:
             expected=f"x from 0 to {n_x - 1} and y from 0 to {n_y - 1}",
             found="a pixel outside the cube", remedy="choose one inside",
         )  # fmt: skip
-    return _light_factor(ds.isel(y=[y], x=[x])).isel(y=0, x=0)
+    # slices, not lists: Dask reads more blocks than one for a list
+    one = ds.isel(y=slice(y, y + 1), x=slice(x, x + 1))
+    return _light_factor(one).isel(y=0, x=0)
 
 
 def pixel_extract(ds: xr.Dataset, pixel: tuple[int, int]) -> Extract:
