@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from specphoto.cube import Grid
     from specphoto.errors import InputError
+    from specphoto.explore import GalaxySample, open_sample
     from specphoto.io import open_cube, open_ifs, open_photometry, write_fits, write_zarr
     from specphoto.io.image_file import Image
     from specphoto.photometry.match import photometry_from_images
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "GalaxySample",
     "Grid",
     "Image",
     "InputError",
@@ -36,6 +38,7 @@ __all__ = [
     "open_cube",
     "open_ifs",
     "open_photometry",
+    "open_sample",
     "photometry_from_images",
     "register",
     "run_sample",
@@ -46,6 +49,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "GalaxySample": "specphoto.explore",
     "Grid": "specphoto.cube",
     "Image": "specphoto.io.image_file",
     "InputError": "specphoto.errors",
@@ -56,6 +60,7 @@ _HOME = {
     "open_cube": "specphoto.io",
     "open_ifs": "specphoto.io",
     "open_photometry": "specphoto.io",
+    "open_sample": "specphoto.explore",
     "photometry_from_images": "specphoto.photometry.match",
     "register": "specphoto.spatial.register",
     "run_sample": "specphoto.sample",

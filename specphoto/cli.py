@@ -433,9 +433,9 @@ def info(
 
     Example: [bold]specphoto info manga-7495-12704-LOGCUBE.fits.gz[/bold]
     """
-    from specphoto.describe import describe, open_any
+    from specphoto.describe import describe, open_described
 
-    kind, ds = open_any(file)
+    kind, ds = open_described(file)
     results.print(table(f"{file.name}: {kind}", describe(ds)))
 
 

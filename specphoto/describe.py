@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from specphoto.cube import VARIABLES, celestial_wcs, pixel_scale
-from specphoto.errors import InputError
-from specphoto.io import open_cube, open_ifs, open_photometry
-from specphoto.io.fitsfile import open_fits
+from specphoto.io.opening import open_any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-__all__ = ["describe", "describe_registration", "open_any"]
+__all__ = ["describe", "describe_registration", "open_described"]
 
 _SHOWN = ("band", "wave", "label", "y", "x")
 
@@ -27,7 +25,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-def open_any(path: Path) -> tuple[str, xr.Dataset]:
+def open_described(path: Path) -> tuple[str, xr.Dataset]:
     """Open whatever specphoto reads, told apart by content; return its kind and the dataset.
 
     Raises
@@ -35,28 +33,11 @@ def open_any(path: Path) -> tuple[str, xr.Dataset]:
     InputError
         If it is nothing that specphoto reads.
     """
-    ds = _open(path)
+    ds = open_any(path)
     kind = _KINDS.get(str(ds.attrs.get("kind")), "dataset")
     if ds.attrs.get("kind") == "specphoto":
         kind += ", corrected" if ds.attrs.get("corrected") else ", not corrected yet"
     return kind, ds
-
-
-def _open(path: Path) -> xr.Dataset:
-    if path.is_dir():
-        return open_cube(path)
-    file = open_fits(path)
-    names = {hdu.name for hdu in file.hdus}
-    if {"PHOTO_FLUX", "SPEC_FLUX"} <= names:
-        return open_cube(path)
-    if {"FLUX_ERR", "PHOTO_FLUX"} & names or "NFILTERS" in file.hdus[0].header:
-        return open_photometry(path)
-    try:
-        return open_ifs(path)
-    except InputError as error:
-        if "SPEC_FLUX" in names:  # a cube of ours without photometry
-            return open_cube(path)
-        raise error from None
 
 
 def describe(ds: xr.Dataset) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from galaxy_files import computing, small_galaxy
 
 import specphoto
 from specphoto import cli
-from specphoto.describe import describe, open_any
+from specphoto.describe import describe, open_described
 from specphoto.errors import InputError
 from specphoto.stages import Stage
 from specphoto.terminal import StageBars
@@ -229,13 +229,13 @@ def test_info__products(tmp_path: Path) -> None:
     specphoto.write_fits(ds, tmp_path / "a.fits")
     specphoto.write_zarr(ds.drop_vars(["corr_factor", "corr_factor_err"]), tmp_path / "a.zarr")
     for name in ("a.fits", "a.zarr"):
-        kind, opened = open_any(tmp_path / name)
+        kind, opened = open_described(tmp_path / name)
         assert kind == "spectrophotometric cube, corrected"
         facts = dict(describe(opened))
         assert facts["redshift"] == "0.03"
         assert "match_spatial (" in facts["history"]
     with pytest.raises(InputError, match="expected a file that can be read"):
-        open_any(tmp_path / "b.fits")
+        open_described(tmp_path / "b.fits")
 
 
 def test_simulate__writes_both_files(tmp_path: Path, run: Callable) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from specphoto.cube import add_provenance, annotate
 from specphoto.io import survey
 from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.outline import Outline
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from astropy.io import fits
     from numpy.typing import NDArray
+
+    from specphoto.io.cards import Cards
+    from specphoto.io.survey import Headerlike
 
 __all__ = ["READER", "CalifaReader"]
 
@@ -28,11 +32,22 @@ class CalifaReader:
 
     name: str = "califa"
 
-    def matches(self, headers: Mapping[str, fits.Header]) -> bool:
+    def matches(self, headers: Mapping[str, Headerlike]) -> bool:
         """Whether the primary HDU is a cube, and errors with CALIFA's companions follow."""
         cube = headers["PRIMARY"].get("NAXIS") == 3
         return cube and "ERROR" in headers and not headers.keys().isdisjoint(
             {"BADPIX", "ERRWEIGHT", "FIBCOVER"}
+        )  # fmt: skip
+
+    def outline(self, headers: Mapping[str, Cards], path: str) -> Outline:
+        """What a table says of the cube; see :func:`specphoto.io.outline.outline`."""
+        found = [headers["PRIMARY"]]
+        return Outline(
+            kind="ifs", survey=self.name,
+            name=survey.object_name(path, survey.card(found, "OBJECT")),
+            position=survey.position(found, ("RA", "DEC")),
+            z=survey.redshift_of(found, survey.instrument("califa"), None),
+            shape=headers["PRIMARY"].shape,
         )  # fmt: skip
 
     def open(

@@ -12,6 +12,7 @@ from specphoto.cube import add_provenance, annotate
 from specphoto.io import survey
 from specphoto.io.correlation import spec_corr
 from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.outline import Outline
 
 if TYPE_CHECKING:
     import os
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
     from astropy.io import fits
     from numpy.typing import NDArray
 
+    from specphoto.io.cards import Cards
+    from specphoto.io.survey import Headerlike
+
 __all__ = ["READER", "MangaReader"]
 
 # share of its channels that makes a spaxel one of a foreground star
 _HALF = 0.5
+_POSITION = (("OBJRA", "OBJDEC"), ("IFURA", "IFUDEC"))
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,24 @@ class MangaReader:
 
     name: str = "manga"
 
-    def matches(self, headers: Mapping[str, fits.Header]) -> bool:
+    def matches(self, headers: Mapping[str, Headerlike]) -> bool:
         """Whether the headers say MaNGA, in the primary HDU or with the flux."""
         found = [headers[name] for name in ("PRIMARY", "FLUX") if name in headers]
         instrument = str(survey.card(found, "INSTRUME") or "").strip().lower()
         return instrument == "manga" or survey.card(found, "MANGAID") is not None
+
+    def outline(self, headers: Mapping[str, Cards], path: str) -> Outline:
+        """What a table says of the cube; see :func:`specphoto.io.outline.outline`."""
+        found = [headers["PRIMARY"], headers["FLUX"]]
+        facts = survey.instrument("manga")
+        plate_ifu = _plate_ifu(found)
+        quality = _quality(found, facts) or {}
+        return Outline(
+            kind="ifs", survey=self.name, name=survey.object_name(path, plate_ifu),
+            plateifu=plate_ifu, position=survey.position(found, *_POSITION),
+            z=survey.redshift_of(found, facts, None), shape=headers["FLUX"].shape,
+            quality=quality.get("value"), critical=quality.get("critical"),
+        )  # fmt: skip
 
     def open(
         self,
@@ -71,13 +89,13 @@ class MangaReader:
             kind="ifs",
             survey=self.name,
             name=survey.object_name(file.path, _plate_ifu(headers)),
-            **survey.place(headers, wcs, ("OBJRA", "OBJDEC"), ("IFURA", "IFUDEC")),
+            **survey.place(headers, wcs, *_POSITION),
             **survey.extinction_of(headers, facts),
             redshift=survey.redshift_of(headers, facts, redshift),
             psf=_psf(headers, facts, psf_fwhm, wave, file.path, assumed),
             correlation=dict(facts["correlation"]),
             spectral_axis=survey.spectral_axis(file["FLUX"].header, f"{file.path}, FLUX"),
-            quality=_quality(headers, facts, file.path),
+            quality=_warned(_quality(headers, facts), file.path),
             corrected=False,
         )
         return add_provenance(ds, "manga", assumed=assumed)
@@ -155,7 +173,7 @@ def _positive(values: NDArray[Any]) -> NDArray[Any]:
     return np.where(values > 0, values, np.nan).astype(values.dtype)
 
 
-def _plate_ifu(headers: Sequence[fits.Header]) -> Any:
+def _plate_ifu(headers: Sequence[Headerlike]) -> Any:
     plate, ifu = survey.card(headers, "PLATEID"), survey.card(headers, "IFUDSGN")
     both = None if plate is None or ifu is None else f"{plate}-{ifu}"
     return survey.card(headers, "PLATEIFU") or both
@@ -187,21 +205,23 @@ def _psf(
     }  # fmt: skip
 
 
-def _quality(
-    headers: Sequence[fits.Header], facts: Mapping[str, Any], path: str
-) -> dict[str, Any] | None:
+def _quality(headers: Sequence[Headerlike], facts: Mapping[str, Any]) -> dict[str, Any] | None:
     about = facts["quality"]
     value = survey.card(headers, about["card"])
     if value is None:
         return None
     critical = bool((int(value) >> about["critical"]) & 1)
-    if critical:
+    return {"card": about["card"], "value": int(value), "critical": critical}
+
+
+def _warned(quality: dict[str, Any] | None, path: str) -> dict[str, Any] | None:
+    if quality and quality["critical"]:
         warnings.warn(
-            f"{path}: {about['card']} = {value} has the CRITICAL bit {about['critical']} set: "
+            f"{path}: {quality['card']} = {quality['value']} has the CRITICAL bit set: "
             "the survey advises against any use of this cube",
             stacklevel=4,
         )
-    return {"card": about["card"], "value": int(value), "critical": critical}
+    return quality
 
 
 READER = MangaReader()

@@ -11,6 +11,7 @@ from specphoto.cube import add_provenance, annotate
 from specphoto.errors import InputError
 from specphoto.io import survey
 from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.outline import Outline
 from specphoto.spectral.wavelength import vacuum_to_air
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from astropy.io import fits
     from numpy.typing import NDArray
+
+    from specphoto.io.cards import Cards
+    from specphoto.io.survey import Headerlike
 
 __all__ = ["READER", "MuseReader"]
 
@@ -32,12 +36,23 @@ class MuseReader:
 
     name: str = "muse"
 
-    def matches(self, headers: Mapping[str, fits.Header]) -> bool:
+    def matches(self, headers: Mapping[str, Headerlike]) -> bool:
         """Whether DATA is a cube, of MUSE or (beside STAT) of no stated instrument."""
         if "DATA" not in headers or headers["DATA"].get("NAXIS") != 3:
             return False
         said = survey.card([headers["PRIMARY"], headers["DATA"]], "INSTRUME")
         return "STAT" in headers if said is None else str(said).upper().startswith("MUSE")
+
+    def outline(self, headers: Mapping[str, Cards], path: str) -> Outline:
+        """What a table says of the cube; see :func:`specphoto.io.outline.outline`."""
+        found = [headers["PRIMARY"], headers["DATA"]]
+        return Outline(
+            kind="ifs", survey=self.name,
+            name=survey.object_name(path, survey.card(found, "OBJECT")),
+            position=survey.position(found, ("RA", "DEC")),
+            z=survey.redshift_of(found, survey.instrument("muse"), None),
+            shape=headers["DATA"].shape,
+        )  # fmt: skip
 
     def open(
         self,

@@ -7,7 +7,7 @@ import warnings
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SIGMA_PER_FWHM",
+    "Headerlike",
     "assume",
     "card",
     "celestial",
@@ -43,12 +44,15 @@ __all__ = [
     "lazily",
     "object_name",
     "place",
+    "position",
     "redshift_of",
     "spectral_axis",
     "vacuum_wave",
 ]
 
 logger = logging.getLogger("specphoto.io")
+
+Headerlike: TypeAlias = "fits.Header | Mapping[str, Any]"
 
 SIGMA_PER_FWHM = float(1.0 / np.sqrt(8.0 * np.log(2.0)))
 _UNIT = 1e-17
@@ -65,7 +69,7 @@ def instrument(name: str) -> Mapping[str, Any]:
     return facts
 
 
-def card(headers: Sequence[fits.Header], *names: str) -> Any:
+def card(headers: Sequence[Headerlike], *names: str) -> Any:
     """First of the cards that is there and has a value, header by header; else None."""
     for header in headers:
         for name in names:
@@ -188,19 +192,23 @@ def object_name(path: str, *names: Any) -> str:
     return stem
 
 
-def place(headers: Sequence[fits.Header], wcs: WCS, *pairs: tuple[str, str]) -> dict[str, Any]:
+def place(headers: Sequence[Headerlike], wcs: WCS, *pairs: tuple[str, str]) -> dict[str, Any]:
     """Attributes ``ra``, ``dec`` (degrees; else the WCS reference), ``wcs``, ``pixel_scale``."""
-    ra, dec = (float(value) for value in wcs.wcs.crval)
-    for pair in pairs:
-        found = card(headers, pair[0]), card(headers, pair[1])
-        if all(isinstance(value, int | float) and -90 <= value <= 360 for value in found):
-            ra, dec = float(found[0]), float(found[1])
-            break
+    ra, dec = position(headers, *pairs) or (float(value) for value in wcs.wcs.crval)
     return {"ra": ra, "dec": dec, "wcs": wcs_string(wcs), "pixel_scale": pixel_scale(wcs)}
 
 
+def position(headers: Sequence[Headerlike], *pairs: tuple[str, str]) -> tuple[float, float] | None:
+    """Right ascension and declination of the first pair of cards that has both, in degrees."""
+    for pair in pairs:
+        found = card(headers, pair[0]), card(headers, pair[1])
+        if all(isinstance(value, int | float) and -90 <= value <= 360 for value in found):
+            return float(found[0]), float(found[1])
+    return None
+
+
 def redshift_of(
-    headers: Sequence[fits.Header], facts: Mapping[str, Any], given: float | None
+    headers: Sequence[Headerlike], facts: Mapping[str, Any], given: float | None
 ) -> float | None:
     """Redshift: the one given, else the header's (or its c z in km/s), else None."""
     if given is not None:
