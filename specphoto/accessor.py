@@ -140,13 +140,16 @@ class Accessor:
             )  # fmt: skip
         return self.pixel(round(float(x)), round(float(y)))
 
-    def synthetic(self, band: str | Filter) -> xr.DataArray:
+    def synthetic(self, band: str | Filter, *, min_covered: float = COVERED) -> xr.DataArray:
         """Map of synthetic photometry: the mean flux of each pixel's spectrum in a band; lazily.
 
         Parameters
         ----------
         band
             Name of a filter (:func:`~specphoto.photometry.filters.load_filter`) or a curve.
+        min_covered
+            Share of the band that the cube has to cover. The mean is over that share, so a low
+            limit biases bands in which the spectrum has a slope.
 
         Returns
         -------
@@ -158,17 +161,17 @@ class Accessor:
         Raises
         ------
         InputError
-            If the filter is unknown, or the cube covers less than 98% of it.
+            If the filter is unknown, or the cube covers too little of it.
         """
         ds = self._ds
         validate(ds, "spec_flux", "spec_mask", "wave", verb="synthetic")
         curve = band if isinstance(band, Filter) else load_filter(band)
         weights, covered = photon_weights(ds["wave"].values, [curve])
-        if covered[0] < COVERED:
+        if covered[0] < min_covered:
             raise InputError(
                 f"{identify(ds)}: band {curve.name!r}",
-                expected=f"one of which the cube covers {COVERED:.0%}",
-                found=f"{covered[0]:.1%} of it covered", remedy="choose a band inside the spectra",
+                expected=f"one of which the cube covers {min_covered:.0%}",
+                found=f"{covered[0]:.1%} of it covered", remedy="choose a band inside the spectra, or a lower min_covered",
             )  # fmt: skip
         dims = ("y", "x")
         flux = VARIABLES["spec_flux"]
@@ -343,6 +346,8 @@ class Accessor:
             image = _mask(region).to_image((int(y.max()) + 1, int(x.max()) + 1))
             drawn = np.zeros(shape, bool) if image is None else image[np.ix_(y, x)] > 0
             return np.asarray(drawn)
+        if isinstance(region, xr.DataArray):
+            region = region.transpose("y", "x")
         mask = np.asarray(region)
         if mask.dtype != bool or mask.shape != shape:
             raise InputError(

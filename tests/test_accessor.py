@@ -77,6 +77,11 @@ def test_synthetic__as_the_photometry_of_each_spectrum() -> None:
 def test_synthetic__refuses_what_it_does_not_cover() -> None:
     with pytest.raises(InputError, match=r"band 'sdss_u': expected .* covers 98%, found \d+\.\d%"):
         DS.specphoto.synthetic("sdss_u")
+    # the mean over the part that is there
+    wide, ramp = Filter("wide", [9300.0, 11300.0], [1.0, 1.0]), 0.0 * DS["spec_flux"] + DS["wave"]
+    part = DS.assign(spec_flux=ramp).specphoto.synthetic(wide, min_covered=0.4)
+    expected = (10300.0**3 - 9300.0**3) / (10300.0**2 - 9300.0**2) * 2 / 3
+    assert float(part[10, 10]) == pytest.approx(expected, rel=1e-4)
     with pytest.raises(InputError, match="nearest known are sdss_r"):
         DS.specphoto.synthetic("sds_r")
 
@@ -94,6 +99,9 @@ def test_aperture__shapes_are_masks(kind: str) -> None:
     }[kind]
     expected = DS.specphoto.aperture(disc(3.3)).compute()
     assert expected.n_pixel == disc(3.3).sum()
+    turned = (DS.x - 11) ** 2 + (DS.y - 10) ** 2 < 3.3**2
+    assert turned.dims == ("x", "y")
+    np.testing.assert_array_equal(DS.specphoto.aperture(turned).spec_flux, expected.spec_flux)
     # the pixel numbers of a slice are those of the whole
     for ds in (DS, DS.isel(x=slice(4, 20), y=slice(3, None))):
         found = ds.specphoto.aperture(region).compute()
