@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from specphoto.cube import Grid
     from specphoto.errors import InputError
-    from specphoto.explore import GalaxySample, open_sample
+    from specphoto.explore import GalaxySample, ingest, open_sample
     from specphoto.io import open_cube, open_ifs, open_photometry, write_fits, write_zarr
     from specphoto.io.image_file import Image
     from specphoto.photometry.match import photometry_from_images
@@ -32,6 +32,7 @@ __all__ = [
     "Image",
     "InputError",
     "Sample",
+    "ingest",
     "match",
     "match_spatial",
     "match_spectral",
@@ -54,6 +55,7 @@ _HOME = {
     "Image": "specphoto.io.image_file",
     "InputError": "specphoto.errors",
     "Sample": "specphoto.sample",
+    "ingest": "specphoto.explore",
     "match": "specphoto.pipeline",
     "match_spatial": "specphoto.spatial.match",
     "match_spectral": "specphoto.spectral.match",

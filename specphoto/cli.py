@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import specphoto
-from specphoto import cli_look, cli_sample
+from specphoto import cli_explore, cli_look, cli_sample
 from specphoto.errors import InputError
 from specphoto.terminal import StageBars, line, results, table
 
@@ -481,6 +481,7 @@ def simulate(
 
 app.command()(cli_look.report)
 app.command()(cli_look.view)
+app.command()(cli_explore.ingest)
 app.command()(cli_sample.run)
 app.command()(cli_sample.status)
 app.add_typer(cli_sample.clusters, name="cluster")

@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
+from specphoto.explore.ingesting import ingest
 from specphoto.explore.sample import GalaxySample
 from specphoto.explore.sources import open_sample
 
-__all__ = ["GalaxySample", "open_sample"]
+__all__ = ["GalaxySample", "ingest", "open_sample"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-__all__ = ["apply", "apply_datasets", "open_galaxy"]
+__all__ = ["apply", "apply_datasets", "open_client", "open_galaxy"]
 
 
 def open_galaxy(path: str, z: float | None) -> xr.Dataset:
@@ -75,7 +75,7 @@ def _run(
     ]
     found: dict[str, Any] = {}
     # a second galaxy waits at each worker while the first is computed
-    ended = outcomes(tasks, client=client or _open_client(), group="galaxy", per_worker=2)
+    ended = outcomes(tasks, client=client or open_client(), group="galaxy", per_worker=2)
     with bar("galaxies", len(tasks), shown=progress) as advance:
         for task, result in ended:
             if isinstance(result, BaseException):
@@ -86,7 +86,8 @@ def _run(
     return found, errors
 
 
-def _open_client() -> Client | None:
+def open_client() -> Client | None:
+    """Dask client that is open, if one is."""
     try:
         return default_client()
     except ValueError:  # none is open

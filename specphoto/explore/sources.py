@@ -14,7 +14,9 @@ import pandas as pd
 from specphoto.errors import InputError
 from specphoto.explore.columns import named, table_of
 from specphoto.explore.sample import GalaxySample
+from specphoto.explore.store import is_store, read_store
 from specphoto.explore.tables import read_table
+from specphoto.io.address import is_remote
 from specphoto.io.outline import outline
 from specphoto.io.registry import readers
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from specphoto.io.registry import Reader
 
-__all__ = ["open_sample"]
+__all__ = ["find_files", "open_sample", "outline_rows"]
 
 _TABLES = (".csv", ".fits", ".parquet")
 _ENDINGS = (".fits", ".fits.gz", ".fit", ".fit.gz", ".zarr")
@@ -39,7 +41,8 @@ def open_sample(source: str | os.PathLike[str], *, files: str | None = None) -> 
     ----------
     source
         A folder of cubes, of photometric cubes or of products; the results of
-        :func:`specphoto.run_sample`; a pattern (``"sky/manga-*-LOGCUBE.fits.gz"``); or a table
+        :func:`specphoto.run_sample`; a pattern (``"sky/manga-*-LOGCUBE.fits.gz"``); a store of
+        :func:`specphoto.ingest`, here or at an address (``"s3://bucket/sky.zarr"``); or a table
         of galaxies (CSV, FITS or Parquet) with a column ``path`` or ``cube``, relative to the
         table's folder.
     files
@@ -58,13 +61,37 @@ def open_sample(source: str | os.PathLike[str], *, files: str | None = None) -> 
         If there is nothing there, or two galaxies have one name.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
-        rows = _of_results(path) if (path / _SUMMARY).exists() else _of_files(_in_folder(path))
+    if is_remote(source) or path.is_dir():
+        rows = read_store(source) if is_store(source) else _of_folder(source)
     elif path.is_file():
         rows = _of_table(path, files)
     else:
-        rows = _of_files(_of_pattern(str(path)))
+        rows = outline_rows(find_files(path))
     return GalaxySample(table_of(rows))
+
+
+def _of_folder(source: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    if is_remote(source):
+        raise InputError(
+            str(source), expected="a store (specphoto ingest)", found="none",
+            remedy="check the address",
+        )  # fmt: skip
+    folder = Path(source).expanduser()
+    return _of_results(folder) if (folder / _SUMMARY).exists() else outline_rows(find_files(folder))
+
+
+def find_files(source: str | os.PathLike[str]) -> list[Path]:
+    """Files of a folder, that fit a pattern, or the one that is named.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path]
+    return _in_folder(path) if path.is_dir() else _of_pattern(str(path))
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -93,7 +120,8 @@ def _of_pattern(pattern: str) -> list[Path]:
     return found
 
 
-def _of_files(paths: Iterable[Path]) -> list[dict[str, Any]]:
+def outline_rows(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Row of each file: its name, its outline, its path, and the error where it has one."""
     with ThreadPoolExecutor(_READING) as pool:
         return list(pool.map(partial(_row, known=readers()), paths))
 

@@ -108,6 +108,12 @@ class Source:
         except FileNotFoundError:
             return _decompress(self.path, copy)
 
+    def forget(self) -> None:
+        """Remove the decompressed copy, where there is one: nobody will need it soon."""
+        if self.gzipped:
+            with contextlib.suppress(OSError):
+                (cache_folder() / f"{self.key}.fits").unlink()
+
 
 def cache_folder() -> Path:
     """Return the folder of decompressed copies, made when missing, readable by its owner only.

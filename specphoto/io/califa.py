@@ -9,7 +9,8 @@ import numpy as np
 
 from specphoto.cube import add_provenance, annotate
 from specphoto.io import survey
-from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.fitsfile import Chunks, FitsFile, open_fits
+from specphoto.io.lazy_array import elementwise
 from specphoto.io.outline import Outline
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class CalifaReader:
         if psf_fwhm is None:
             survey.assume(file.path, assumed, f"PSF of {psf['fwhm']} arcsec ({psf['model']})")
         lsf = np.full(wave.shape, fwhm * survey.SIGMA_PER_FWHM, np.float32)
-        chunk = plane_chunks(file["PRIMARY"].shape, chunks)
+        chunk = file.chunks("PRIMARY", chunks)
         fatal = survey.fatal_bits(facts["mask"], mask_bits)
         ds = _cube(file, wave, lsf, chunk, facts, fatal)
         ds = annotate(
@@ -83,7 +84,7 @@ class CalifaReader:
             kind="ifs",
             survey=self.name,
             setup=setup,
-            name=survey.object_name(file.path, header.get("OBJECT")),
+            name=survey.object_name(file.name, header.get("OBJECT")),
             **survey.place([header], survey.celestial(header, file.path), ("RA", "DEC")),
             **survey.extinction_of([header], facts),
             redshift=survey.redshift_of([header], facts, redshift),
@@ -119,22 +120,25 @@ def _cube(
     fatal: int,
 ) -> xr.Dataset:
     scale = np.float32(survey.flux_scale(file["PRIMARY"].header, facts["flux_unit"]))
-    flux = file.dask("PRIMARY", chunks)
-    error = file.dask("ERROR", chunks)
-    bits = file.dask("BADPIX", chunks, dtype=np.uint32)
-    bad = survey.lazily(survey.flagged, bits, fatal=fatal, dtype=bool)
+    flux, error = file.array("PRIMARY"), file.array("ERROR")
+    known = [flux, error, file.array("BADPIX", dtype=np.uint32)]
     if "FIBCOVER" in file and file["FIBCOVER"].shape == file["PRIMARY"].shape:
-        bad = bad | (file.dask("FIBCOVER", chunks, dtype=np.int32) == 0)
+        known.append(file.array("FIBCOVER", dtype=np.int32))
     limit = facts["bad_error"]
-    mask = survey.lazily(_unusable, flux, error, bad, limit=limit, dtype=bool)
-    var = survey.lazily(_variance, error, scale=scale, limit=limit, dtype=np.float32)
-    return survey.cube_dataset(flux * scale, var, mask, wave, lsf)
+    return survey.cube_dataset(
+        elementwise(survey.scaled, flux, scale=scale, dtype=np.float32),
+        elementwise(_variance, error, scale=scale, limit=limit, dtype=np.float32),
+        elementwise(_unusable, *known, fatal=fatal, limit=limit, dtype=bool),
+        wave, lsf, chunks,
+    )  # fmt: skip
 
 
 def _unusable(
-    flux: NDArray[np.float32], error: NDArray[np.float32], bad: NDArray[np.bool_], limit: float
-) -> NDArray[np.bool_]:
-    return bad | ~((error > 0) & (error < limit)) | ~np.isfinite(flux)
+    flux: NDArray[np.float32], error: NDArray[np.float32], bits: NDArray[np.uint32],
+    cover: NDArray[np.int32] | None = None, *, fatal: int, limit: float,
+) -> NDArray[np.bool_]:  # fmt: skip
+    bad = survey.flagged(bits, fatal) | ~((error > 0) & (error < limit)) | ~np.isfinite(flux)
+    return bad if cover is None else bad | (cover == 0)
 
 
 def _variance(error: NDArray[np.float32], scale: float, limit: float) -> NDArray[np.float32]:

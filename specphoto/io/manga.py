@@ -11,19 +11,20 @@ import numpy as np
 from specphoto.cube import add_provenance, annotate
 from specphoto.io import survey
 from specphoto.io.correlation import spec_corr
-from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.fitsfile import Chunks, FitsFile, open_fits
+from specphoto.io.lazy_array import Counted, as_dask, elementwise
 from specphoto.io.outline import Outline
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    import dask.array as da
     import xarray as xr
     from astropy.io import fits
     from numpy.typing import NDArray
 
     from specphoto.io.cards import Cards
+    from specphoto.io.lazy_array import LazyArray
     from specphoto.io.survey import Headerlike
 
 __all__ = ["READER", "MangaReader"]
@@ -76,7 +77,7 @@ class MangaReader:
         wave = file.values("WAVE")
         headers = [file["PRIMARY"].header, file["FLUX"].header]
         assumed: list[str] = []
-        ds = _cube(file, wave, plane_chunks(shape, chunks), facts, mask_bits)
+        ds = _cube(file, wave, file.chunks("FLUX", chunks), facts, mask_bits)
         if "RIMG" in file and file["RIMG"].shape == shape[1:]:
             ds["recon_image"] = (("y", "x"), file.values("RIMG").astype(np.float32))
         ds = ds.assign(_psf_images(file, facts["psf"]["images"]))
@@ -88,7 +89,7 @@ class MangaReader:
             ds,
             kind="ifs",
             survey=self.name,
-            name=survey.object_name(file.path, _plate_ifu(headers)),
+            name=survey.object_name(file.name, _plate_ifu(headers)),
             **survey.place(headers, wcs, *_POSITION),
             **survey.extinction_of(headers, facts),
             redshift=survey.redshift_of(headers, facts, redshift),
@@ -109,18 +110,18 @@ def _cube(
     mask_bits: Sequence[str | int] | None,
 ) -> xr.Dataset:
     scale = np.float32(survey.flux_scale(file["FLUX"].header, facts["flux_unit"]))
-    flux = file.dask("FLUX", chunks)
-    ivar = file.dask("IVAR", chunks)
-    bits = file.dask("MASK", chunks, dtype=np.uint32)
+    flux, ivar = file.array("FLUX"), file.array("IVAR")
+    bits = file.array("MASK", dtype=np.uint32)
     fatal = survey.fatal_bits(facts["mask"], mask_bits)
-    mask = survey.lazily(_unusable, flux, ivar, bits, fatal=fatal, dtype=bool)
-    var = survey.lazily(_variance, ivar, scale=scale, dtype=np.float32)
-    if scale != 1:
-        flux = flux * scale
-    ds = survey.cube_dataset(flux, var, mask, wave, _line_spread(file, wave, chunks, facts))
+    ds = survey.cube_dataset(
+        elementwise(survey.scaled, flux, scale=scale, dtype=np.float32),
+        elementwise(_variance, ivar, scale=scale, dtype=np.float32),
+        elementwise(_unusable, flux, ivar, bits, fatal=fatal, dtype=bool),
+        wave, _line_spread(file, wave, facts), chunks,
+    )  # fmt: skip
     star = survey.fatal_bits(facts["mask"], facts["mask"]["foreground"])
-    flagged = survey.lazily(survey.flagged, bits, fatal=star, dtype=bool)
-    return ds.assign(foreground=(("y", "x"), flagged.mean(axis=0) >= _HALF))
+    starry = Counted(elementwise(survey.flagged, bits, fatal=star, dtype=bool), _HALF)
+    return ds.assign(foreground=(("y", "x"), as_dask(starry, starry.shape, "foreground")))
 
 
 def _unusable(
@@ -154,12 +155,12 @@ def _psf_images(file: FitsFile, bands: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _line_spread(
-    file: FitsFile, wave: NDArray[np.float64], chunks: tuple[Any, ...], facts: Mapping[str, Any]
-) -> da.Array | NDArray[np.float32] | None:
+    file: FitsFile, wave: NDArray[np.float64], facts: Mapping[str, Any]
+) -> LazyArray | NDArray[np.float32] | None:
     for name in facts["lsf"]["cubes"]:
         if name in file:
             file.require(name, shape=file["FLUX"].shape)
-            return survey.lazily(_positive, file.dask(name, chunks), dtype=np.float32)
+            return elementwise(_positive, file.array(name), dtype=np.float32)
     name = facts["lsf"]["resolution"]
     if name not in file:
         return None

@@ -17,6 +17,7 @@ from astropy.wcs import WCS, WcsError
 
 from specphoto.cube import pixel_scale, wcs_string
 from specphoto.errors import InputError
+from specphoto.io.lazy_array import as_dask
 from specphoto.spectral.wavelength import air_to_vacuum
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from specphoto.io.fitsfile import FitsFile, Hdu
+    from specphoto.io.lazy_array import LazyArray
 
 __all__ = [
     "SIGMA_PER_FWHM",
@@ -46,6 +48,7 @@ __all__ = [
     "place",
     "position",
     "redshift_of",
+    "scaled",
     "spectral_axis",
     "vacuum_wave",
 ]
@@ -300,14 +303,20 @@ def first_image(file: FitsFile) -> Hdu:
     )  # fmt: skip
 
 
+def scaled(values: NDArray[np.float32], scale: np.float32) -> NDArray[np.float32]:
+    """Values in another unit."""
+    return values if scale == 1 else values * scale
+
+
 def cube_dataset(
-    flux: da.Array,
-    var: da.Array,
-    mask: da.Array,
+    flux: LazyArray,
+    var: LazyArray,
+    mask: LazyArray,
     wave: NDArray[np.float64],
-    lsf: da.Array | NDArray[np.float32] | None,
+    lsf: LazyArray | NDArray[np.float32] | None,
+    chunks: tuple[Any, ...],
 ) -> xr.Dataset:
-    """Dataset of an IFS cube; nothing is computed.
+    """Dataset of an IFS cube; nothing is read.
 
     Parameters
     ----------
@@ -318,13 +327,18 @@ def cube_dataset(
         ``(n_wave,)``, Angstrom, vacuum.
     lsf
         1-sigma line-spread width in Angstrom, ``(n_wave,)`` or like ``flux``.
+    chunks
+        Of Dask along wave, y and x.
     """
     dims = ("wave", "y", "x")
+    cubes = {"spec_flux": flux, "spec_var": var, "spec_mask": mask}
+    if lsf is not None and len(lsf.shape) == 3:
+        cubes["spec_lsf"] = lsf
     variables: dict[str, Any] = {
-        "spec_flux": (dims, flux), "spec_var": (dims, var), "spec_mask": (dims, mask),
-    }  # fmt: skip
-    if lsf is not None:
-        variables["spec_lsf"] = (dims if lsf.ndim == 3 else ("wave",), lsf)
+        name: (dims, as_dask(cube, chunks, name)) for name, cube in cubes.items()
+    }
+    if lsf is not None and len(lsf.shape) == 1:
+        variables["spec_lsf"] = ("wave", lsf)
     coords = {"wave": wave, "y": np.arange(flux.shape[1]), "x": np.arange(flux.shape[2])}
     ds = xr.Dataset(variables, coords=coords)
     ds["wave"].attrs.update(units="Angstrom", long_name="wavelength in vacuum")
