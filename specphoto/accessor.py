@@ -171,7 +171,8 @@ class Accessor:
             raise InputError(
                 f"{identify(ds)}: band {curve.name!r}",
                 expected=f"one of which the cube covers {min_covered:.0%}",
-                found=f"{covered[0]:.1%} of it covered", remedy="choose a band inside the spectra, or a lower min_covered",
+                found=f"{covered[0]:.1%} of it covered",
+                remedy="choose a band inside the spectra, or a lower min_covered",
             )  # fmt: skip
         dims = ("y", "x")
         flux = VARIABLES["spec_flux"]
