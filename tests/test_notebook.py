@@ -1,4 +1,4 @@
-"""The notebook runs, and the viewer works in JupyterLab."""
+"""The notebooks run from a clean kernel, and the viewer works in JupyterLab."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 from shutil import copy
+from typing import Any
 
 import nbformat
 import pytest
 from browser import chromium, listened, shoot
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "view.ipynb"
+import specphoto
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+NOTEBOOK = NOTEBOOKS / "view.ipynb"
 PLACE = """([x, y]) => {
   const view = Bokeh.index.find_one(Bokeh.documents.at(-1).get_model_by_name("map"));
   const box = view.canvas_view.el.getBoundingClientRect();
@@ -28,13 +32,82 @@ STILL = f"""(at) => {{
 }}"""
 
 
-def test_notebook__runs_and_shows_the_viewer(tmp_path: Path) -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    shown = [out for cell in notebook.cells for out in cell.get("outputs", [])]
-    kinds = {kind for out in shown for kind in out.get("data", {})}
+def executed(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Outputs of a notebook, run in a folder of its own; warnings of its cells are errors."""
+    notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
+    strict = nbformat.v4.new_code_cell("import warnings\n\nwarnings.simplefilter('error')")
+    notebook.cells.insert(0, strict)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    return [out for cell in notebook.cells for out in cell.get("outputs", [])]
+
+
+def figures(outputs: list[dict[str, Any]]) -> int:
+    return sum("image/png" in out.get("data", {}) for out in outputs)
+
+
+def printed(outputs: list[dict[str, Any]]) -> str:
+    return "".join(out["text"] for out in outputs if out["output_type"] == "stream")
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.name)
+def test_notebook__has_no_outputs_in_git(path: Path) -> None:
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert cells
+    assert all(c.outputs == [] and c.execution_count is None for c in cells)
+
+
+def test_view__shows_the_viewer(tmp_path: Path) -> None:
+    outputs = executed("view.ipynb", tmp_path)
+    kinds = {kind for out in outputs for kind in out.get("data", {})}
     assert "application/vnd.jupyter.widget-view+json" in kinds
-    assert "image/png" in kinds
+    assert figures(outputs) >= 1
+
+
+def test_match_one_galaxy__draws_and_finds_the_factor(tmp_path: Path) -> None:
+    outputs = executed("01_match_one_galaxy.ipynb", tmp_path)
+    assert figures(outputs) == 6
+    times = re.search(r"of \d+ pixels: ([\d.]+) times that of independent", printed(outputs))
+    assert times is not None
+    assert float(times[1]) > 2.0
+    for made, survey in (("manga", "manga"), ("califa", "califa")):
+        cube = specphoto.open_cube(tmp_path / "sky" / f"{made}.zarr")
+        assert cube.attrs["survey"] == survey
+        closure = cube.where(cube.spec_region)[["closure_before", "closure_after"]].compute()
+        worst = {n: float(abs(c.median(("y", "x"))).max()) for n, c in closure.items()}
+        assert worst["closure_after"] < 0.02 < worst["closure_before"]
+
+
+def test_dashboard__reads_the_task_stream(tmp_path: Path) -> None:
+    outputs = executed("02_dashboard.ipynb", tmp_path)
+    texts = " ".join(str(out.get("data", {}).get("text/plain")) for out in outputs)
+    assert "/status" in texts
+    assert "prepare_library" in texts
+    assert "{'match-planes': True, 'match-spectra': False, 'prepare_library': False}" in texts
+    assert figures(outputs) == 1
+
+
+def test_sample__has_a_number_of_every_galaxy(tmp_path: Path) -> None:
+    outputs = executed("03_sample.ipynb", tmp_path)
+    assert any("GalaxySample of 52 galaxies" in str(out.get("data")) for out in outputs)
+    assert figures(outputs) == 3
+
+
+@pytest.mark.realdata
+def test_real_muse_hst__finds_the_offset(
+    tmp_path: Path, realdata: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (realdata / "muse_a478" / "minicube.fits").exists():
+        pytest.skip(f"no muse_a478/minicube.fits in SPECPHOTO_DATA={realdata}")
+    monkeypatch.setenv("SPECPHOTO_DATA", str(realdata.resolve()))
+    outputs = executed("04_real_muse_hst.ipynb", tmp_path)
+    assert figures(outputs) == 3
+    east, north = (
+        float(v)
+        for v in re.findall(r"([+-][\d.]+) ± [\d.]+ arcsec (?:east|north)", printed(outputs))
+    )
+    # by eye and with other code: 0.80 west and 0.97 south
+    assert (east, north) == pytest.approx((-0.80, -0.97), abs=0.03)
+    assert "correlate by 0.99" in printed(outputs)
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ __all__ = [
     "bin_images",
     "correct",
     "correct_bins",
+    "synthetic",
     "together",
 ]
 
@@ -176,18 +177,41 @@ def additive(
         'slope', 'slope_err', 'pedestal' and 'pedestal_err', see :mod:`~.pedestal`.
     """
     cube = rechunk(cube, {"wave": -1, "band": -1, **_split(cube, block)})
-    synthetic = da.blockwise(
-        _synthetic_block, "byx", cube["spec_flux"].data, "wyx", cube["spec_mask"].data, "wyx",
-        weights, None, new_axes={"b": weights.shape[1]}, concatenate=True, dtype=np.float32,
-        meta=np.empty((0, 0, 0), np.float32), token="synthetic-photometry",
-    )  # fmt: skip
-    maps = [synthetic, cube["photo_flux"].data, cube["photo_err"].data, _region(cube)[None]]
+    maps = [
+        synthetic(cube, weights, block),
+        cube["photo_flux"].data,
+        cube["photo_err"].data,
+        _region(cube)[None],
+    ]
     whole = da.concatenate([a.rechunk(-1) for a in maps]).rechunk(-1)
     found = da.map_blocks(
         _additive_block, whole, beam, dtype=np.float64, drop_axis=[2],
         chunks=((len(Additive._fields),), (weights.shape[1],)), token="additive-residuals",
     )  # fmt: skip
     return dict(zip(Additive._fields, found, strict=True))
+
+
+def synthetic(cube: xr.Dataset, weights: NDArray[np.float64], block: int) -> da.Array:
+    """Synthetic photometry of each pixel over its good channels, ``(band, y, x)``, float32.
+
+    NaN where good channels see less than 90% of a band.
+
+    Parameters
+    ----------
+    cube
+        ``spec_flux`` and ``spec_mask`` (wave, y, x).
+    weights
+        Photon weights, ``(n_wave, n_band)``; 0 for bands that the cube does not cover.
+    block
+        Pixels on a side of a task's block.
+    """
+    spectra = rechunk(cube[["spec_flux", "spec_mask"]], {"wave": -1, **_split(cube, block)})
+    maps: da.Array = da.blockwise(
+        _synthetic_block, "byx", spectra["spec_flux"].data, "wyx", spectra["spec_mask"].data, "wyx",
+        weights, None, new_axes={"b": weights.shape[1]}, concatenate=True, dtype=np.float32,
+        meta=np.empty((0, 0, 0), np.float32), token="synthetic-photometry",
+    )  # fmt: skip
+    return maps
 
 
 def _region(cube: xr.Dataset) -> da.Array:
