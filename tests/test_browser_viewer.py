@@ -32,7 +32,13 @@ PLACE = """([x, y]) => {
   const box = view.canvas_view.el.getBoundingClientRect();
   return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)];
 }"""
-GET = "(name) => Array.from(Bokeh.documents[0].get_model_by_name('spectrum').get(name))"
+GET = "([source, name]) => Array.from(Bokeh.documents[0].get_model_by_name(source).get(name))"
+# All that is said from now on.
+HEAR = """() => {
+  const said = Bokeh.documents[0].get_model_by_name("said");
+  window.heard = [];
+  said.properties.text.change.connect(() => window.heard.push(said.text));
+}"""
 IMAGE = "() => Array.from(Bokeh.documents[0].get_model_by_name('image').get('image')[0])"
 
 
@@ -84,8 +90,8 @@ def _click(page: Page, x: int, y: int) -> None:
     page.get_by_text(f"pixel x = {x}, y = {y}").wait_for()
 
 
-def _numbers(page: Page, name: str) -> np.ndarray:
-    values: Any = page.evaluate(GET, name)
+def _numbers(page: Page, name: str, source: str = "spectrum") -> np.ndarray:
+    values: Any = page.evaluate(GET, [source, name])
     return np.array([np.nan if v is None else v for v in values], dtype=float)
 
 
@@ -97,7 +103,8 @@ def test_viewer__a_click_shows_the_pixel(window: tuple[Page, list[str]]) -> None
     before = at["spec_flux"] / at["corr_factor"]
     np.testing.assert_allclose(_numbers(page, "observed"), before, rtol=1e-5)
     np.testing.assert_allclose(_numbers(page, "model"), at["mod_flux"], rtol=1e-6)
-    np.testing.assert_allclose(_numbers(page, "factor"), at["corr_factor"], rtol=1e-5)
+    factor = at["corr_factor"].sel(wave=_numbers(page, "wave", "curve")).values
+    np.testing.assert_allclose(_numbers(page, "factor", "curve"), factor, rtol=1e-5)
     link = page.get_by_role("link", name="RA 205.")
     assert "legacysurvey.org/viewer?ra=205." in str(link.get_attribute("href"))
     name = page.locator(".bk-Figure[role=img]").nth(1).get_attribute("aria-label")
@@ -114,6 +121,24 @@ def test_viewer__typed_by_the_keyboard(window: tuple[Page, list[str]]) -> None:
     page.get_by_text("pixel x = 9, y = 14").wait_for()
     flux = disc_dataset()["spec_flux"].isel(y=14, x=9).values
     np.testing.assert_allclose(_numbers(page, "corrected"), flux, rtol=1e-6)
+    assert said == []
+
+
+def test_viewer__follows_the_pointer_when_told(window: tuple[Page, list[str]]) -> None:
+    page, said = window
+    flux = disc_dataset()["spec_flux"].compute()
+    page.get_by_label("Follow the pointer").check()
+    for x, y in ((8, 8), (9, 9), (12, 11)):
+        page.mouse.move(*page.evaluate(PLACE, [x, y]))
+    page.get_by_text("pixel x = 12, y = 11").wait_for()
+    np.testing.assert_allclose(_numbers(page, "corrected"), flux.isel(y=11, x=12), rtol=1e-6)
+    page.get_by_label("Follow the pointer").uncheck()
+    page.evaluate(HEAR)
+    page.mouse.move(*page.evaluate(PLACE, [8, 8]))
+    _click(page, 9, 10)
+    heard = page.evaluate("window.heard")
+    assert len(heard) == 1
+    assert "x = 9, y = 10" in heard[0]
     assert said == []
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from specphoto.drawing import BLACK, BLUE, ORANGE, SKY
 from specphoto.errors import InputError
-from specphoto.plot.style import BLACK, BLUE, ORANGE, SKY, extent_of, grid_of, offsets, say
+from specphoto.plot.style import extent_of, grid_of, offsets, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

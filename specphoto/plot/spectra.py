@@ -7,21 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specphoto.cube import identify, validate
+from specphoto.drawing import BLACK, BLUE, ORANGE, SKY
 from specphoto.errors import InputError
 from specphoto.extract import Extract, aperture_extract, pixel_extract
 from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
-from specphoto.plot.style import (
-    BLACK,
-    BLUE,
-    F_LAMBDA,
-    ORANGE,
-    SKY,
-    binned,
-    cycle,
-    plain_wavelengths,
-    say,
-)
+from specphoto.plot.style import F_LAMBDA, binned, cycle, plain_wavelengths, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

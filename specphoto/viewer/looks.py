@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CSS", "DARK", "DOWNLOAD", "TEMPLATE", "WRAP"]
+__all__ = ["CSS", "DARK", "DOWNLOAD", "FOLLOW", "TEMPLATE", "WRAP"]
 
 # Side by side where there is room, else below each other.
 WRAP = """
@@ -43,6 +43,16 @@ for (const plot of plots) {
 bar.setv({ background_fill_color: ground, major_label_text_color: text });
 """
 
+# The pixel under the pointer is asked for, one at a time: those passed before the answer (empty
+# data) are left out.
+FOLLOW = """
+if (cb_obj.event_name === "mousemove") pointer.wanted = [cb_obj.x, cb_obj.y].map(Math.round);
+const { wanted, asked, data } = pointer;
+if (!follow.active.length || data.x.length || !wanted || String(wanted) === String(asked)) return;
+pointer.asked = wanted;
+pointer.data = { x: [wanted[0]], y: [wanted[1]] };
+"""
+
 DOWNLOAD = """
 const bytes = Uint8Array.from(atob(file.data.base64[0]), (c) => c.charCodeAt(0));
 const link = document.createElement("a");
@@ -68,7 +78,7 @@ main > p { margin: 0 0 .5rem; }
 {% block contents %}
 <main>
 <h1>{{ title | e }}</h1>
-<p>Click on a pixel, drag an aperture, or type x and y.</p>
+<p>Click on a pixel, drag an aperture, type x and y, or follow the pointer.</p>
 {{ embed(roots[0]) }}
 </main>
 {% endblock %}
