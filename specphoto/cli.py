@@ -544,6 +544,9 @@ def _image(path: Path) -> Any:
 
 
 def _report(made: Any) -> None:
+    from specphoto.timings import write_timings
+
+    write_timings(made)
     for path in (made.fits, made.zarr):
         if path is not None:
             results.print(str(path), highlight=False, soft_wrap=True)

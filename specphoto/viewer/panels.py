@@ -88,7 +88,7 @@ class MapPanel:
             box, LassoSelectTool(description="Draw an aperture", continuous=False),
             HoverTool(renderers=[drawn], tooltips=[("x, y", "$x{0}, $y{0}"), ("value", "@image")]),
         )  # fmt: skip
-        self.plot.toolbar.active_drag = box
+        self.plot.toolbar.update(active_drag=box, logo=None)
 
     @staticmethod
     def _shown(ds: xr.Dataset, axis: int) -> tuple[float, float]:
@@ -151,6 +151,7 @@ class SpectrumPanel:
             y_axis_label="correction factor", x_range=Range1d(3000, 11000),
             y_range=Range1d(0.5, 1.5),
         )  # fmt: skip
+        self.sed.toolbar.logo = self.factor.toolbar.logo = None
         self.factor.varea("wave", "low", "high", source=self.curve, color=BLUE, alpha=0.25)
         self.factor.line("wave", "factor", source=self.curve, color=BLUE, line_width=2)
         self.slit = Span(dimension="height", line_color=RED, line_dash="dashed", visible=False)

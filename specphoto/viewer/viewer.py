@@ -198,15 +198,16 @@ class Viewer:
             self.said, self._spectrum.sed, self._spectrum.factor, row(*buttons, **row_of),
             **narrow,
         )  # fmt: skip
+        bars = [plot.toolbar for plot in self._plots]
         for widget in (self.quantity, self.band, self.wave, self.x, self.y, self.follow, self.said,
-                       *buttons):  # fmt: skip
+                       *buttons, *bars):  # fmt: skip
             widget.stylesheets = [css]
-        # the width is set when a plot is first laid out, in a page of its own and in a notebook
-        self._map.plot.js_on_change(
-            "inner_width", CustomJS(args={"plots": self._plots, "bar": self._map.bar}, code=DARK)
-        )
         # only what the layout refers to reaches the browser
-        return row(left, right, name="viewer", tags=[self._file], **row_of)
+        made = row(left, right, name="viewer", tags=[self._file], **row_of)
+        # the width is set when a plot is first laid out, in a page of its own and in a notebook
+        dark = {"plots": self._plots, "bar": self._map.bar, "layout": made}
+        self._map.plot.js_on_change("inner_width", CustomJS(args=dark, code=DARK))
+        return made
 
     def _mapped(self, _attr: str, _old: Any, _new: Any) -> None:
         self._show_map()
