@@ -76,7 +76,8 @@ FOCUS = """() => {
   let node = document.activeElement;
   while (node.shadowRoot?.activeElement) node = node.shadowRoot.activeElement;
   const style = getComputedStyle(node);
-  const name = node.ariaLabel ?? node.labels?.[0]?.textContent ?? node.textContent;
+  const label = [...(node.labels?.[0]?.childNodes ?? [])].filter((n) => !n.matches?.("select"));
+  const name = node.ariaLabel ?? (label.map((n) => n.textContent).join("") || node.textContent);
   return { tag: node.tagName, name: name.trim(), body: node === document.body,
     seen: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1 };
 }"""

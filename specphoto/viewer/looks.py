@@ -13,6 +13,8 @@ CSS = """
 :host { color: inherit; font-size: 14px; }
 .bk-input { background-color: Field; color: FieldText; border-color: GrayText; }
 .bk-btn-default { background-color: ButtonFace; color: ButtonText; border-color: GrayText; }
+.noUi-target { background-color: ButtonFace; border-color: GrayText; box-shadow: none; }
+.noUi-connects { background-color: transparent; }
 a { color: LinkText; }
 :focus-visible { outline: 3px solid light-dark(#0072b2, #56b4e9) !important; outline-offset: 2px; }
 .bk-tool-overflow { color: inherit !important; }

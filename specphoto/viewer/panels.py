@@ -17,6 +17,7 @@ from bokeh.models import (
     NumeralTickFormatter,
     Range1d,
     Span,
+    TeeHead,
     Whisker,
 )
 from bokeh.plotting import figure
@@ -62,8 +63,8 @@ class MapPanel:
         )
         self.chosen = ColumnDataSource(data={"xs": [], "ys": []}, name="chosen")
         self.plot = figure(
-            match_aspect=True, tools="pan,wheel_zoom,reset,save", height=560,
-            sizing_mode="stretch_width", toolbar_location="above",
+            match_aspect=True, tools="pan,wheel_zoom,reset,save",
+            sizing_mode="scale_width", aspect_ratio=1.2, toolbar_location="above",
             x_axis_label="x (pixel)", y_axis_label="y (pixel)", name="map",
         )  # fmt: skip
         # pixels stay square only where ranges follow data: what is not seen sets them
@@ -172,8 +173,10 @@ class SpectrumPanel:
         line("wave", "corrected", source=self.spectrum, color=BLUE, legend_label="corrected")
         points = self.sed.scatter("wave", "flux", source=self.images, color=RED, size=9,
                                   legend_label="images")  # fmt: skip
+        heads = {"upper_head": TeeHead(size=6, line_color=RED),
+                 "lower_head": TeeHead(size=6, line_color=RED)}  # fmt: skip
         self.sed.add_layout(Whisker(
-            base="wave", lower="low", upper="high", source=self.images, line_color=RED,
+            base="wave", lower="low", upper="high", source=self.images, line_color=RED, **heads,
         ))  # fmt: skip
         self.sed.add_tools(
             HoverTool(renderers=[points], tooltips=[("band", "@band"), ("flux", "@flux")])

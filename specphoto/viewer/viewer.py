@@ -159,7 +159,9 @@ class Viewer:
             )
             for axis in ("x", "y")
         )
-        self.follow = CheckboxGroup(labels=["Follow the pointer"], active=[], name="follow")
+        self.follow = CheckboxGroup(
+            labels=["Follow the pointer"], active=[], name="follow", align="end"
+        )
         self._pointer = ColumnDataSource(data={"x": [], "y": []})
         self.said = Div(name="said", html_attributes={"role": "status", "aria-live": "polite"})
         self._file = ColumnDataSource(data={"name": [], "mime": [], "base64": []}, name="file")
