@@ -69,6 +69,7 @@ def draw_sed(one: Extract, ax: Axes, *, title: bool = True) -> Axes:
         ax.set_ylim(0.5 * shown.min(), 2.0 * shown.max())
         ax.legend(frameon=False, fontsize=8)
     else:
+        ax.set_ylim(0.1, 1.0)  # a logarithm needs something above 0
         say(ax, f"{one.where}: {one.note or 'no positive flux'}")
     plain_wavelengths(ax)
     if title:
@@ -193,11 +194,12 @@ def correction_factors(
     if truth is not None:
         ax.plot(wave, truth, color=BLACK, lw=1.5, ls="--", label="injected")
     if not known:
-        say(ax, "no factor in these pixels")
+        say(ax, "no factor in these pixels" if pixels else "no pixel was named")
     ax.axhline(1.0, color="0.6", lw=0.8, zorder=0)
     ax.set(xlabel="observed wavelength (Å)", ylabel="correction factor")
     ax.margins(x=0)
-    ax.legend(frameon=False, fontsize=8, ncols=2)
+    if known:
+        ax.legend(frameon=False, fontsize=8, ncols=2)
     return ax
 
 
