@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from queue import Queue
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -134,6 +136,22 @@ def _click(page: Page, x: int, y: int) -> None:
 def _numbers(page: Page, name: str, source: str = "spectrum") -> np.ndarray:
     values: Any = page.evaluate(GET, [source, name])
     return np.array([np.nan if v is None else v for v in values], dtype=float)
+
+
+def test_viewer__answers_its_own_pages_only(address: str) -> None:
+    place = urlsplit(address)
+    status = {}
+    for origin in (f"http://{place.netloc}", "http://example.org"):
+        connection = HTTPConnection("127.0.0.1", place.port or 0)
+        connection.request("GET", "/ws", headers={
+            "Origin": origin, "Host": place.netloc, "Connection": "Upgrade",
+            "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+            "Sec-WebSocket-Protocol": "bokeh, token",
+        })  # fmt: skip
+        status[origin] = connection.getresponse().status
+        connection.close()
+    assert list(status.values()) == [101, 403]
 
 
 def test_viewer__a_click_shows_the_pixel(viewer: tuple[Page, list[str]]) -> None:

@@ -162,7 +162,7 @@ def _kernel(ds: xr.Dataset) -> Drawn:
 
 
 def _registration(ds: xr.Dataset) -> Drawn:
-    figure = _new(12.0, 4.2)
+    figure = _new(12.0, 3.6)
     plot.registration(ds, list(figure.subplots(1, 3)))
     alt = (
         "Image, the cube's own image after the fit, and their difference; or the words that the "

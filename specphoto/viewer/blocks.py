@@ -18,9 +18,9 @@ _READ = (
     "spec_flux", "spec_err", "spec_mask", "mod_flux", "corr_coef", "corr_cov", "photo_flux",
     "photo_err", "spec_region",
 )  # fmt: skip
-#: Pixels on a side of a block: few stored chunks (8 x 8), and the next clicks are answered from it.
-BLOCK = 16
-_KEPT = 12
+#: Pixels on a side of a block: those of a stored chunk. A larger one takes longer than one waits.
+BLOCK = 8
+_KEPT = 48
 
 
 class Blocks:
@@ -30,7 +30,7 @@ class Blocks:
     ----------
     ds
         A matched cube, corrected or not. Its maps and images are read with the first pixel; of
-        its cubes the last few blocks of 16 x 16 pixels are kept (15 MB each for MaNGA).
+        its cubes the last few blocks of 8 x 8 pixels are kept (4 MB each for MaNGA).
     """
 
     def __init__(self, ds: xr.Dataset) -> None:

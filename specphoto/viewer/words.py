@@ -7,6 +7,7 @@ from io import BytesIO, StringIO
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.table import Table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,8 +66,6 @@ def numbers_of(one: Extract) -> list[str]:
 
 def data_text(one: Extract, name: str) -> str:
     """Spectrum as an ECSV table with units, the images in its header."""
-    from astropy.table import Table  # only here
-
     columns = {
         "wave": one.wave, "spec_flux": one.spec_flux, "spec_err": one.spec_err, "good": one.good,
         "observed": one.observed, "corr_factor": one.factor, "corr_factor_err": one.factor_err,
