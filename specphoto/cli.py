@@ -596,7 +596,9 @@ def _velocity(text: str | None) -> Any:
 def _report(made: Any) -> None:
     """Print what was made, and for people how well it closes."""
     from specphoto.closure import closure_verdict
+    from specphoto.timings import write_timings
 
+    write_timings(made)
     paths = [path for path in (made.fits, made.zarr) if path is not None]
     cube = specphoto.open_cube(paths[-1])
     if cube.attrs.get("corrected"):

@@ -9,8 +9,7 @@ import numpy as np
 
 from specphoto.cube import identify, validate
 from specphoto.errors import InputError
-from specphoto.io.corr_factor import with_factor
-from specphoto.spatial.sums import sum_spectra
+from specphoto.io.corr_factor import factor_now
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -183,6 +182,8 @@ def aperture_extract(ds: xr.Dataset, inside: NDArray[np.bool_]) -> Extract:
     InputError
         If none of the pixels is in ``spec_region``, or nothing tells how noise is correlated.
     """
+    from specphoto.spatial.sums import sum_spectra  # SciPy's signals: a second to import
+
     validate(ds, "spec_flux", "spec_mask", "wave", verb="aperture_extract")
     chosen = np.asarray(inside, dtype=bool)
     if "spec_region" in ds:
@@ -208,9 +209,9 @@ def _light_factor(part: xr.Dataset) -> xr.Dataset:
     """Factor of a few pixels from their coefficients: that of their blocks is never made."""
     if "corr_coef" not in part:
         return part
-    few = part[[name for name in ("corr_coef", "corr_cov") if name in part]]
-    made = with_factor(few.assign_coords(wave=part["wave"]), chunks={"wave": -1})
-    return part.assign({n: made[n] for n in ("corr_factor", "corr_factor_err") if n in made})
+    few = part[[name for name in ("corr_coef", "corr_cov") if name in part]].compute()
+    made = factor_now(few.assign_coords(wave=part["wave"]))
+    return part.assign({name: (("wave", "y", "x"), values) for name, values in made.items()})
 
 
 def _present(ds: xr.Dataset) -> list[str]:

@@ -47,6 +47,11 @@ def test_import__is_light(module):
     assert loaded_by(module, among=heavy) == []
 
 
+def test_viewer__starts_without_what_it_may_need_later():
+    later = ("matplotlib", "distributed", "scipy.signal")
+    assert loaded_by("specphoto.cli_look", "specphoto.viewer", among=later) == []
+
+
 def test_faces__are_lazy_layers_only():
     # the check above can fail: the faces do import Dask
     assert "dask" in loaded_by("specphoto.spatial.match", among=("dask",))
