@@ -7,51 +7,39 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
-from galaxy_files import small_galaxy
+from distributed import Client, LocalCluster
+from galaxy_files import tiny_galaxy
+from sample_files import contents, product, wait_for, write_sample
 
-import specphoto
 from specphoto.errors import InputError
 from specphoto.sample import Sample, read_status, run_sample
 from specphoto.sample.journal import Journal, locked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from distributed import Client
+
+@pytest.fixture(scope="module")
+def threads() -> Iterator[Client]:
+    """Return a client of one worker of two threads in this process."""
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
+            memory_limit=0,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):  # fmt: skip
+        yield client
 
 
-def write_sample(folder: Path, number: int, *, options: str = "", rows: str = "") -> Path:
-    """A sample file of `number` times the small galaxy, and further rows of its table."""
-    galaxy = small_galaxy()
-    lines = [f"g{i},{galaxy.cube.path},{galaxy.photometry.path}" for i in range(number)]
-    (folder / "targets.csv").write_text("name,cube,photometry\n" + "\n".join(lines) + "\n" + rows)
-    file = folder / "sample.toml"
-    file.write_text(
-        'output = "out"\nformats = ["zarr"]\ngalaxy_memory = "1GB"\n'
-        '[targets]\ntable = "targets.csv"\n'
-        f"[options]\n{options}\n"
-    )
-    return file
-
-
-def contents(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("sample."))
-
-
-def products(folder: Path, number: int) -> list[xr.Dataset]:
-    return [
-        specphoto.open_cube(folder / f"g{i}.zarr").load(scheduler="threads") for i in range(number)
-    ]
-
-
-def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_workers: Client) -> None:
-    galaxy = small_galaxy()
+def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, threads: Client) -> None:
+    galaxy = tiny_galaxy()
     (tmp_path / "bad.fits").write_bytes(b"SIMPLE  = nothing of the kind")
     photometry = galaxy.photometry.path
     rows = f"bad,{tmp_path}/bad.fits,{photometry}\ngone,{tmp_path}/gone.fits,{photometry}\n"
@@ -59,7 +47,7 @@ def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_workers: C
     # where the product of this one belongs is something that cannot be replaced
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "g1.zarr").write_text("not a product")
-    outcome = run_sample(file, client=two_workers)
+    outcome = run_sample(file, client=threads)
     status = outcome.status
     assert (status.total, status.done, status.failed, status.left) == (4, 1, 3, 0)
     assert "gone.fits: expected a file that can be read" in status.failures["gone"]
@@ -74,34 +62,33 @@ def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_workers: C
     assert table[1]["seconds_spectral_match"] > 0.0
     with outcome.csv.open() as text:
         assert len(list(csv.reader(text))) == 5
-    (cube,) = products(tmp_path / "out", 1)
-    assert len(cube.attrs["sample_hash"]) == 32
+    assert len(product(tmp_path / "out", "g0").attrs["sample_hash"]) == 32
 
 
-def test_run_sample__kept_refused_recomputed(tmp_path: Path, two_workers: Client) -> None:
+def test_run_sample__kept_refused_recomputed(tmp_path: Path, threads: Client) -> None:
     file = write_sample(tmp_path, 1)
-    first = run_sample(file, client=two_workers)
+    first = run_sample(file, client=threads)
     assert (first.computed, first.kept) == (1, 0)
-    before = products(tmp_path / "out", 1)[0]
-    again = run_sample(file, client=two_workers)
+    before = product(tmp_path / "out", "g0")
+    again = run_sample(file, client=threads)
     assert (again.computed, again.kept) == (0, 1)
     file = write_sample(tmp_path, 1, options="order = 2")
     with pytest.raises(InputError, match=r"1 of others \(g0: option order: None, now 2\)"):
-        run_sample(file, client=two_workers)
-    assert products(tmp_path / "out", 1)[0].identical(before)
-    other = run_sample(file, client=two_workers, changed="recompute")
+        run_sample(file, client=threads)
+    assert product(tmp_path / "out", "g0").identical(before)
+    other = run_sample(file, client=threads, changed="recompute")
     assert (other.computed, other.status.done) == (1, 1)
-    assert products(tmp_path / "out", 1)[0].sizes["order"] == 3
+    assert product(tmp_path / "out", "g0").sizes["order"] == 3
 
 
 def test_run_sample__product_without_record_is_not_made_again(
-    tmp_path: Path, two_workers: Client
+    tmp_path: Path, threads: Client
 ) -> None:
     file = write_sample(tmp_path, 1)
-    run_sample(file, client=two_workers)
+    run_sample(file, client=threads)
     made = (tmp_path / "out" / "g0.zarr").stat().st_mtime_ns
     (tmp_path / "out" / "sample.jsonl").unlink()
-    assert run_sample(file, client=two_workers).status.done == 1
+    assert run_sample(file, client=threads).status.done == 1
     assert (tmp_path / "out" / "g0.zarr").stat().st_mtime_ns == made
 
 
@@ -117,17 +104,9 @@ def test_run_sample__second_run_refused(tmp_path: Path) -> None:
         run_sample(file)
 
 
-def wait_for(condition: object, timeout: float = 120.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.1)
-
-
-def test_run__driver_killed_and_resumed(tmp_path: Path, two_workers: Client) -> None:
-    (tmp_path / "undisturbed").mkdir()
+def test_run__driver_killed_and_resumed(tmp_path: Path, threads: Client) -> None:
     calm = write_sample(tmp_path / "undisturbed", 3)
-    run_sample(calm, client=two_workers)
+    run_sample(calm, client=threads)
     file = write_sample(tmp_path, 3)
     command = [sys.executable, "-m", "specphoto", "run", str(file), "-j", "1", "--memory", "2GB"]
     driver = subprocess.Popen(command, start_new_session=True)
@@ -141,15 +120,15 @@ def test_run__driver_killed_and_resumed(tmp_path: Path, two_workers: Client) -> 
     before = read_status(tmp_path / "out")
     assert not before.active
     assert before.done < 3
-    again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    assert "3 done, 0 running, 0 failed of 3" in again.stdout
+    again = run_sample(file, client=threads)
+    assert (again.kept, again.status.done) == (before.done, 3)
     assert contents(tmp_path / "out") == [
         "g0.zarr", "g1.zarr", "g2.zarr", "summary.csv", "summary.parquet",
     ]  # fmt: skip
-    for found, expected in zip(
-        products(tmp_path / "out", 3), products(tmp_path / "undisturbed" / "out", 3), strict=True
-    ):
-        xr.testing.assert_identical(found, expected)
+    for name in ("g0", "g1", "g2"):
+        xr.testing.assert_identical(
+            product(tmp_path / "out", name), product(tmp_path / "undisturbed" / "out", name)
+        )
 
 
 def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:

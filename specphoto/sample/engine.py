@@ -1,21 +1,17 @@
-"""The driver of a sample: what is not whole is sent to the workers, a bounded number at a time."""
+"""A sample run from beginning to end: what is not whole is planned, computed and summed up."""
 
 from __future__ import annotations
 
-import logging
-import queue
 import shutil
-import time
-from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
-from dask.utils import format_bytes, parse_bytes
-from distributed import KilledWorker, performance_report
+from distributed import performance_report
 
 from specphoto import cluster
 from specphoto.errors import InputError
+from specphoto.sample.drive import Work, drive
 from specphoto.sample.galaxy import product_paths, run_galaxy
 from specphoto.sample.identity import differences, digest, identity_of
 from specphoto.sample.journal import Journal, Status, locked, read_status
@@ -24,19 +20,14 @@ from specphoto.sample.summary import write_summary
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-    from distributed import Client, Future
+    from distributed import Client
 
     from specphoto.sample.plan import Target
 
-__all__ = ["Outcome", "Work", "drive", "run_sample"]
-
-logger = logging.getLogger(__name__)
-
-_PERIOD = 1.0
-_MOST_HOPED = 10_000
+__all__ = ["Outcome", "run_sample"]
 
 
 @dataclass(frozen=True)
@@ -58,17 +49,6 @@ class Outcome:
     kept: int
     parquet: Path
     csv: Path
-
-
-@dataclass(frozen=True)
-class Work:
-    """One galaxy to be sent: its name, the function that a worker calls, and its arguments."""
-
-    name: str
-    function: Callable[..., dict[str, Any]]
-    arguments: tuple[Any, ...]
-    identity: dict[str, Any]
-    options: dict[str, Any]
 
 
 def run_sample(
@@ -188,128 +168,7 @@ def _work(sample: Sample, target: Target, identity: dict[str, Any], *, replace: 
         digest(identity),
     )  # fmt: skip
     options = {
-        "accept_critical": sample.accept_critical,
+        "galaxy_memory": sample.galaxy_memory, "accept_critical": sample.accept_critical,
         "replace": replace,
     }  # fmt: skip
     return Work(target.name, run_galaxy, arguments, identity, options)
-
-
-def drive(
-    client: Client, work: Sequence[Work], journal: Journal, galaxy_memory: str | float,
-    progress: Callable[[Status], None] | None = None,
-) -> None:  # fmt: skip
-    """Send galaxies to the workers, no more at a time than they hold, and write down their ends.
-
-    Parameters
-    ----------
-    client
-        Of the cluster; workers may come and go.
-    work
-        The galaxies.
-    journal
-        Where each is written down as it ends.
-    galaxy_memory
-        What one needs of a worker's memory; a warning says where there is less.
-    progress
-        Called with the status about once a second.
-
-    Raises
-    ------
-    InputError
-        If the scheduler goes away, or the journal cannot be written.
-    """
-    _warn_of_memory(client, galaxy_memory)
-    waiting = deque(work)
-    ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
-    flying: dict[Future, Work] = {}
-    slots, looked = 0, -_PERIOD
-    while waiting or flying:
-        if time.monotonic() - looked >= _PERIOD:
-            slots, looked = _slots(client), time.monotonic()
-            _show(journal, progress)
-        while waiting and len(flying) < slots:
-            galaxy = waiting.popleft()
-            future = _send(client, galaxy)
-            flying[future] = galaxy
-            journal.append("sent", name=galaxy.name)
-            future.add_done_callback(ended.put)
-        for future in _take(ended, _PERIOD):
-            galaxy = flying.pop(future)
-            record = _record(client, future)
-            if record is None:
-                waiting.append(galaxy)
-            else:
-                state = record.pop("state")
-                journal.append(state, name=galaxy.name, identity=galaxy.identity, **record)
-    _show(journal, progress)
-
-
-def _show(journal: Journal, progress: Callable[[Status], None] | None) -> None:
-    if progress is not None:
-        progress(journal.tally.status(active=True))
-
-
-def _send(client: Client, galaxy: Work) -> Future:
-    # the first part of the key is the name that the dashboard groups and colours by
-    return client.submit(
-        galaxy.function, *galaxy.arguments, **galaxy.options, key=("galaxy", galaxy.name),
-        pure=False,
-    )  # fmt: skip
-
-
-def _slots(client: Client) -> int:
-    """Galaxies to have on the way: one per worker; as many as may come where workers adapt."""
-    if client.status != "running":
-        _gone()
-    adaptive = getattr(client.cluster, "_adaptive", None)
-    # an adaptive cluster grows only where more wait than it can hold
-    hoped = min(adaptive.maximum, _MOST_HOPED) if adaptive is not None else 0
-    return max(len(client.scheduler_info()["workers"]), int(hoped))
-
-
-def _warn_of_memory(client: Client, galaxy_memory: str | float) -> None:
-    limits = [w["memory_limit"] for w in client.scheduler_info()["workers"].values()]
-    least, need = min(filter(None, limits), default=0), parse_bytes(galaxy_memory)
-    if 0 < least < need:
-        logger.warning(
-            "a worker may use %s, a galaxy needs about %s: give workers more (memory, --memory)",
-            format_bytes(int(least)), format_bytes(need),
-        )  # fmt: skip
-
-
-def _take(ended: queue.SimpleQueue[Future], timeout: float) -> Iterable[Future]:
-    """Yield what ended, waiting for the first, then without waiting."""
-    try:
-        yield ended.get(timeout=timeout)
-        while True:
-            yield ended.get_nowait()
-    except queue.Empty:
-        return
-
-
-def _record(client: Client, future: Future) -> dict[str, Any] | None:
-    """How a galaxy ended; None where it must be sent again."""
-    if future.status == "finished":
-        record: dict[str, Any] = future.result()
-        return record
-    if future.status == "error":
-        return {"state": "failed", "reason": _reason(future.exception())}
-    if client.status != "running":
-        _gone()
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, KilledWorker):
-        return (
-            "its worker died each time that it was tried, perhaps killed for memory: give workers "
-            "more (memory, --memory), or longer jobs (walltime)"
-        )
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _gone() -> NoReturn:
-    raise InputError(
-        "cluster", expected="a scheduler that answers", found="none any more",
-        remedy="start the same command again: what is whole is not computed again",
-    )  # fmt: skip

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import dask
 import numpy as np
 from distributed import get_worker
 from distributed.metrics import context_meter
@@ -17,7 +15,7 @@ from specphoto import pipeline
 from specphoto.errors import InputError
 from specphoto.io import open_cube, open_ifs
 from specphoto.sample.identity import ATTRIBUTE
-from specphoto.stages import StageTimes
+from specphoto.sample.threads import own_threads, room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,10 +28,6 @@ __all__ = ["measure", "product_paths", "run_galaxy"]
 
 Formats = tuple[Literal["fits", "zarr"], ...]
 
-# A worker's threads work on one galaxy together: memory is that of one, and what libraries keep
-# for a whole process (Dask's settings, tables read once) is not shared by two.
-_alone = threading.Lock()
-
 
 def product_paths(folder: Path, name: str, formats: Formats) -> dict[str, Path]:
     """Paths of a galaxy's products by format."""
@@ -42,9 +36,11 @@ def product_paths(folder: Path, name: str, formats: Formats) -> dict[str, Path]:
 
 def run_galaxy(
     target: Target, options: Mapping[str, Any], folder: str, formats: Formats,
-    digest: str, *, accept_critical: bool, replace: bool,
+    digest: str, *, galaxy_memory: str | float, accept_critical: bool, replace: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Match one galaxy and write its products, whatever happens: the record says how it ended.
+
+    That it begins is told as an event of Dask's, under the name of the folder.
 
     Parameters
     ----------
@@ -54,6 +50,8 @@ def run_galaxy(
         Where the products go, and which.
     digest
         Hash of all that the result depends on; products that carry it are not made again.
+    galaxy_memory
+        What one galaxy needs of the worker's memory.
     accept_critical
         Whether a cube of critical quality is matched.
     replace
@@ -65,21 +63,23 @@ def run_galaxy(
         ``state`` ('done', 'failed'), ``seconds``, ``host``; ``reason`` or the numbers of
         :func:`measure`; seconds by stage.
     """
-    threads = get_worker().state.nthreads
-    with _alone:
+    worker = get_worker()
+    worker.log_event(folder, target.name)
+    threads = worker.state.nthreads
+    number = room(threads, worker.memory_manager.memory_limit, galaxy_memory)
+    with own_threads(number, threads) as times:
         start = time.perf_counter()
         record: dict[str, Any] = {"host": socket.gethostname()}
         try:
-            with dask.config.set(scheduler="threads", num_workers=threads), StageTimes() as times:
-                paths = product_paths(Path(folder), target.name, formats)
-                if not _made_already(paths, digest, replace=replace):
-                    _require_fit(target, options, accept_critical=accept_critical)
-                    pipeline.run(
-                        target.cube, target.photometry, folder, redshift=target.redshift,
-                        name=target.name, formats=formats, overwrite=True,
-                        attrs={ATTRIBUTE: digest}, **options,
-                    )  # fmt: skip
-                record |= measure(open_cube(next(iter(paths.values()))))
+            paths = product_paths(Path(folder), target.name, formats)
+            if not _made_already(paths, digest, replace=replace):
+                _require_fit(target, options, accept_critical=accept_critical)
+                pipeline.run(
+                    target.cube, target.photometry, folder, redshift=target.redshift,
+                    name=target.name, formats=formats, overwrite=True,
+                    attrs={ATTRIBUTE: digest}, **options,
+                )  # fmt: skip
+            record |= measure(open_cube(next(iter(paths.values()))))
             record |= {f"seconds {stage}": t for stage, t in times.seconds.items()}
             for stage, seconds in times.seconds.items():
                 # the dashboard's page of fine performance metrics shows them
