@@ -482,6 +482,7 @@ def simulate(
 app.command()(cli_look.report)
 app.command()(cli_look.view)
 app.command()(cli_sample.run)
+app.command()(cli_sample.submit)
 app.command()(cli_sample.status)
 app.add_typer(cli_sample.clusters, name="cluster")
 

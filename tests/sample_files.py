@@ -20,11 +20,15 @@ LIBRARY = Path(__file__).parent / "data" / "peer" / "library_reduced.hdf5"
 
 
 def write_sample(folder: Path, number: int, *, options: str = "", rows: str = "") -> Path:
-    """A sample file of `number` times the tiny galaxy, and further rows of its table."""
+    """A sample file of `number` times the tiny galaxy, and further rows of its table.
+
+    Columns are name, cube, photometry and library, where empty that of the sample.
+    """
     galaxy = tiny_galaxy()
-    lines = [f"g{i},{galaxy.cube.path},{galaxy.photometry.path}" for i in range(number)]
+    lines = [f"g{i},{galaxy.cube.path},{galaxy.photometry.path}," for i in range(number)]
     folder.mkdir(exist_ok=True)
-    (folder / "targets.csv").write_text("name,cube,photometry\n" + "\n".join(lines) + "\n" + rows)
+    table = ["name,cube,photometry,library", *lines, rows]
+    (folder / "targets.csv").write_text("\n".join(table))
     file = folder / "sample.toml"
     file.write_text(
         'output = "out"\nformats = ["zarr"]\ngalaxy_memory = "500MB"\n'

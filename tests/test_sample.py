@@ -4,50 +4,42 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
-from distributed import Client, LocalCluster
+from distributed import get_client, get_worker
 from galaxy_files import tiny_galaxy
 from sample_files import contents, product, wait_for, write_sample
 
 from specphoto.errors import InputError
 from specphoto.sample import Sample, read_status, run_sample
+from specphoto.sample.drive import Work, drive
 from specphoto.sample.journal import Journal, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-
-@pytest.fixture(scope="module")
-def threads() -> Iterator[Client]:
-    """Return a client of one worker of two threads in this process."""
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
-            memory_limit=0,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):  # fmt: skip
-        yield client
+    from distributed import Client
 
 
-def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, threads: Client) -> None:
+def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_threads: Client) -> None:
     galaxy = tiny_galaxy()
     (tmp_path / "bad.fits").write_bytes(b"SIMPLE  = nothing of the kind")
     photometry = galaxy.photometry.path
-    rows = f"bad,{tmp_path}/bad.fits,{photometry}\ngone,{tmp_path}/gone.fits,{photometry}\n"
+    rows = f"bad,{tmp_path}/bad.fits,{photometry},\ngone,{tmp_path}/gone.fits,{photometry},\n"
     file = write_sample(tmp_path, 2, rows=rows)
     # where the product of this one belongs is something that cannot be replaced
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "g1.zarr").write_text("not a product")
-    outcome = run_sample(file, client=threads)
+    outcome = run_sample(file, client=two_threads)
     status = outcome.status
     assert (status.total, status.done, status.failed, status.left) == (4, 1, 3, 0)
     assert "gone.fits: expected a file that can be read" in status.failures["gone"]
@@ -65,30 +57,30 @@ def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, threads: Clien
     assert len(product(tmp_path / "out", "g0").attrs["sample_hash"]) == 32
 
 
-def test_run_sample__kept_refused_recomputed(tmp_path: Path, threads: Client) -> None:
+def test_run_sample__kept_refused_recomputed(tmp_path: Path, two_threads: Client) -> None:
     file = write_sample(tmp_path, 1)
-    first = run_sample(file, client=threads)
+    first = run_sample(file, client=two_threads)
     assert (first.computed, first.kept) == (1, 0)
     before = product(tmp_path / "out", "g0")
-    again = run_sample(file, client=threads)
+    again = run_sample(file, client=two_threads)
     assert (again.computed, again.kept) == (0, 1)
     file = write_sample(tmp_path, 1, options="order = 2")
     with pytest.raises(InputError, match=r"1 of others \(g0: option order: None, now 2\)"):
-        run_sample(file, client=threads)
+        run_sample(file, client=two_threads)
     assert product(tmp_path / "out", "g0").identical(before)
-    other = run_sample(file, client=threads, changed="recompute")
+    other = run_sample(file, client=two_threads, changed="recompute")
     assert (other.computed, other.status.done) == (1, 1)
     assert product(tmp_path / "out", "g0").sizes["order"] == 3
 
 
 def test_run_sample__product_without_record_is_not_made_again(
-    tmp_path: Path, threads: Client
+    tmp_path: Path, two_threads: Client
 ) -> None:
     file = write_sample(tmp_path, 1)
-    run_sample(file, client=threads)
+    run_sample(file, client=two_threads)
     made = (tmp_path / "out" / "g0.zarr").stat().st_mtime_ns
     (tmp_path / "out" / "sample.jsonl").unlink()
-    assert run_sample(file, client=threads).status.done == 1
+    assert run_sample(file, client=two_threads).status.done == 1
     assert (tmp_path / "out" / "g0.zarr").stat().st_mtime_ns == made
 
 
@@ -104,9 +96,9 @@ def test_run_sample__second_run_refused(tmp_path: Path) -> None:
         run_sample(file)
 
 
-def test_run__driver_killed_and_resumed(tmp_path: Path, threads: Client) -> None:
+def test_run__driver_killed_and_resumed(tmp_path: Path, two_threads: Client) -> None:
     calm = write_sample(tmp_path / "undisturbed", 3)
-    run_sample(calm, client=threads)
+    run_sample(calm, client=two_threads)
     file = write_sample(tmp_path, 3)
     command = [sys.executable, "-m", "specphoto", "run", str(file), "-j", "1", "--memory", "2GB"]
     driver = subprocess.Popen(command, start_new_session=True)
@@ -120,7 +112,7 @@ def test_run__driver_killed_and_resumed(tmp_path: Path, threads: Client) -> None
     before = read_status(tmp_path / "out")
     assert not before.active
     assert before.done < 3
-    again = run_sample(file, client=threads)
+    again = run_sample(file, client=two_threads)
     assert (again.kept, again.status.done) == (before.done, 3)
     assert contents(tmp_path / "out") == [
         "g0.zarr", "g1.zarr", "g2.zarr", "summary.csv", "summary.parquet",
@@ -129,6 +121,86 @@ def test_run__driver_killed_and_resumed(tmp_path: Path, threads: Client) -> None
         xr.testing.assert_identical(
             product(tmp_path / "out", name), product(tmp_path / "undisturbed" / "out", name)
         )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MB of its own, or a skip that says why."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "specphoto-test", str(disk)]
+    if shutil.which("mount") is None:
+        pytest.skip("no disk to fill: there is no mount")
+    asked = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        pytest.skip(f"no disk to fill: {asked.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_run_sample__disk_full(tmp_path: Path, small_disk: Path, two_threads: Client) -> None:
+    run_sample(write_sample(tmp_path, 2), client=two_threads)
+    size = sum(p.stat().st_size for p in (tmp_path / "out" / "g0.zarr").rglob("*"))
+    file = write_sample(small_disk, 2)
+    filler = small_disk / "filler"
+    with filler.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(small_disk).free - size // 2)
+    full = run_sample(file, client=two_threads)
+    assert full.status.failed == 2
+    assert all("No space left" in reason for reason in full.status.failures.values())
+    assert contents(small_disk / "out") == ["summary.csv", "summary.parquet"]
+    filler.unlink()
+    assert run_sample(file, client=two_threads).status.done == 2
+    for name in ("g0", "g1"):
+        xr.testing.assert_identical(
+            product(small_disk / "out", name), product(tmp_path / "out", name)
+        )
+
+
+def test_run_sample__no_room_for_the_journal(
+    tmp_path: Path, small_disk: Path, two_threads: Client
+) -> None:
+    file = write_sample(small_disk, 1)
+    with (small_disk / "filler").open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(small_disk).free)
+    with pytest.raises(InputError, match=r"expected .* that can be written.*no space left"):
+        run_sample(file, client=two_threads)
+
+
+def ends_its_worker(name: str, folder: str) -> dict[str, str]:
+    """A galaxy that ends the process that it is computed in, if it is named so."""
+    get_worker().log_event(folder, name)
+    if name == "poison":
+        os._exit(1)
+    time.sleep(0.1)
+    return {"state": "done"}
+
+
+def leaves_its_worker(name: str, folder: str) -> dict[str, str]:
+    """A galaxy whose worker retires before it ends, if it is named so."""
+    worker = get_worker()
+    worker.log_event(folder, name)
+    if name == "poison":
+        get_client().retire_workers([worker.address])
+        time.sleep(30.0)
+    return {"state": "done"}
+
+
+@pytest.mark.parametrize("function", [ends_its_worker, leaves_its_worker])
+def test_drive__a_galaxy_that_loses_its_workers_is_a_failure(
+    tmp_path: Path, two_workers: Client, function: Callable[..., dict[str, str]]
+) -> None:
+    names = ["a", "poison", "b", "c", "d", "e"]
+    work = [Work(name, function, (name, str(tmp_path)), {}, {}) for name in names]
+    journal = Journal(tmp_path)
+    drive(two_workers, work, journal, "1MB")
+    records = journal.records()
+    assert {n: r["event"] for n, r in records.items()} == {
+        n: "failed" if n == "poison" else "done" for n in names
+    }
+    assert "its worker died or left each time" in records["poison"]["reason"]
 
 
 def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:
@@ -195,6 +267,6 @@ def test_sample__unknown_option_and_twice_the_name(tmp_path: Path) -> None:
     file = write_sample(tmp_path, 1, options="model_eror = 0.1")
     with pytest.raises(InputError, match="did you mean 'model_error'"):
         Sample.read(file)
-    file = write_sample(tmp_path, 1, rows="g0,a.fits,b.fits\n")
+    file = write_sample(tmp_path, 1, rows="g0,a.fits,b.fits,\n")
     with pytest.raises(InputError, match="found 2 named 'g0'"):
         Sample.read(file)

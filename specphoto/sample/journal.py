@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -106,14 +106,14 @@ def locked(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows: no second driver is kept out there
         yield
         return
-    with (folder / _LOCK).open("a+") as file:
+    with (folder / _LOCK).open("ab+", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise InputError(
                 str(folder), expected="a folder that no other run works on",
-                found=f"one ({file.read().strip() or 'just started'})",
+                found=f"one ({file.read().decode().strip() or 'just started'})",
                 remedy="wait until it ends, or stop it",
             ) from None  # fmt: skip
         except OSError as error:
@@ -121,9 +121,9 @@ def locked(folder: Path) -> Iterator[None]:
                 str(folder), expected="a file system with locks", found=str(error),
                 remedy="write to another file system",
             ) from error  # fmt: skip
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with suppress(OSError):  # who holds it is only told where the disk has room
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
 
 
