@@ -11,10 +11,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import dask
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
-from distributed import get_client, get_worker
+from distributed import Client, LocalCluster, get_worker
 from galaxy_files import tiny_galaxy
 from sample_files import contents, product, wait_for, write_sample
 
@@ -26,8 +27,6 @@ from specphoto.sample.journal import Journal, locked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from distributed import Client
 
 
 def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_threads: Client) -> None:
@@ -178,24 +177,41 @@ def ends_its_worker(name: str, folder: str) -> dict[str, str]:
     return {"state": "done"}
 
 
-def leaves_its_worker(name: str, folder: str) -> dict[str, str]:
-    """A galaxy whose worker retires before it ends, if it is named so."""
-    worker = get_worker()
-    worker.log_event(folder, name)
+def outlasts_its_worker(name: str, folder: str) -> dict[str, str]:
+    """A galaxy that takes longer than its worker lives, if it is named so."""
+    get_worker().log_event(folder, name)
     if name == "poison":
-        get_client().retire_workers([worker.address])
-        time.sleep(30.0)
+        time.sleep(2.0)
     return {"state": "done"}
 
 
-@pytest.mark.parametrize("function", [ends_its_worker, leaves_its_worker])
+@pytest.fixture
+def short_lived() -> Iterator[Client]:
+    """Return a client of workers that each leave after a second, and are replaced."""
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "200ms"}),
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0",
+            memory_limit=0, lifetime="1s",
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):  # fmt: skip
+        cluster.adapt(minimum=1, maximum=1, interval="200ms")
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("cluster", "function"),
+    [("two_workers", ends_its_worker), ("short_lived", outlasts_its_worker)],
+)
 def test_drive__a_galaxy_that_loses_its_workers_is_a_failure(
-    tmp_path: Path, two_workers: Client, function: Callable[..., dict[str, str]]
-) -> None:
+    tmp_path: Path, cluster: str, function: Callable[..., dict[str, str]],
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
     names = ["a", "poison", "b", "c", "d", "e"]
     work = [Work(name, function, (name, str(tmp_path)), {}, {}) for name in names]
     journal = Journal(tmp_path)
-    drive(two_workers, work, journal, "1MB")
+    drive(request.getfixturevalue(cluster), work, journal, "1MB")
     records = journal.records()
     assert {n: r["event"] for n, r in records.items()} == {
         n: "failed" if n == "poison" else "done" for n in names

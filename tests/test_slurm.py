@@ -71,7 +71,7 @@ def site_file(folder: Path, **changes: str) -> Path:
 
 
 def slurm_says(*command: str) -> str:
-    asked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    asked = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
     return asked.stdout
 
 
