@@ -134,7 +134,7 @@ def test_run__the_only_worker_killed_for_memory(tmp_path: Path, slurm: None) -> 
 
 
 def test_submit__driver_and_workers_outlive_their_walltimes(tmp_path: Path, slurm: None) -> None:
-    file = write_sample(tmp_path, 30)
+    file = write_sample(tmp_path, 14)
     site = site_file(
         tmp_path, workers="1", walltime='"00:01:00"', retire="25",
         driver='{walltime: "00:01:00", margin: 20, memory: 1GB}',
@@ -147,7 +147,7 @@ def test_submit__driver_and_workers_outlive_their_walltimes(tmp_path: Path, slur
     finally:
         subprocess.run(["scancel", job], timeout=30, check=False)
     status = read_status(tmp_path / "out")
-    assert (status.done, status.left, status.active) == (30, 0, False)
+    assert (status.done, status.left, status.active) == (14, 0, False)
     assert re.search(r"Restarts=[1-9]", shown)
     assert "JobState=COMPLETED" in shown
     starts = [e for e in Journal(tmp_path / "out").events() if e["event"] == "start"]

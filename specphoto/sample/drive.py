@@ -16,7 +16,7 @@ from specphoto.errors import InputError
 from specphoto.sample.threads import room
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from distributed import Client, Future
 
@@ -32,7 +32,7 @@ _MOST_HOPED = 10_000
 _MOST_STARTS = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Work:
     """One galaxy to be sent: its name, the function that a worker calls, and its arguments.
 
@@ -122,32 +122,43 @@ class _Flight:
             if self._starts[galaxy.name] > (1 if galaxy.name in self._alone else _MOST_STARTS):
                 del self._flying[future]
                 self._client.cancel([future], force=True, reason="begun too often")
-                self._end(galaxy, {"state": "failed", "reason": _DIED})
+                self._end({galaxy: _FAILED})
 
     def send(self) -> None:
         """Fill the workers."""
-        while self._waiting and len(self._flying) < self._slots:
-            self._submit(self._waiting.popleft())
-        if self._suspects and self._slots and not self._waiting and not self._flying:
-            galaxy = self._suspects.popleft()
-            self._alone.add(galaxy.name)
-            self._starts[galaxy.name] = 0
+        free = max(0, self._slots - len(self._flying))
+        batch = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+        if free and self._suspects and not batch and not self._flying:
+            batch = [self._suspects.popleft()]
+            self._alone.add(batch[0].name)
+            self._starts[batch[0].name] = 0
+        for galaxy in batch:
             self._submit(galaxy)
+        self._journal.extend({"event": "sent", "name": galaxy.name} for galaxy in batch)
 
     def land(self) -> None:
         """Write down what ended, and wait a little where nothing did."""
-        for future in _take(self._ended, _PERIOD):
-            galaxy = self._flying.pop(future, None)
-            if galaxy is None:
-                continue
-            if future.status == "finished":
-                self._end(galaxy, future.result())
-            elif future.status == "error":
-                self._fail(galaxy, future.exception())
-            elif self._client.status != "running":
-                _gone()
-            else:
-                self._waiting.append(galaxy)
+        ended = [future for future in _take(self._ended, _PERIOD) if future in self._flying]
+        finished = [future for future in ended if future.status == "finished"]
+        # one message for all of them; None where a result was lost with its worker
+        records = self._client.gather(dict(enumerate(finished)), errors="skip")
+        self._end({
+            self._flying.pop(future): record
+            for future, record in zip(finished, records.values(), strict=True)
+            if record is not None
+        })  # fmt: skip
+        for future in ended:
+            if future in self._flying:
+                self._lost(future)
+
+    def _lost(self, future: Future) -> None:
+        galaxy = self._flying.pop(future)
+        if future.status == "error":
+            self._fail(galaxy, future.exception())
+        elif self._client.status != "running":
+            _gone()
+        else:
+            self._waiting.append(galaxy)
 
     def _submit(self, galaxy: Work) -> None:
         # the first part of the key is the name that the dashboard groups and colours by
@@ -156,27 +167,30 @@ class _Flight:
             pure=False,
         )  # fmt: skip
         self._flying[future] = galaxy
-        self._journal.append("sent", name=galaxy.name)
         future.add_done_callback(self._ended.put)
 
     def _fail(self, galaxy: Work, error: BaseException) -> None:
         if not isinstance(error, KilledWorker):
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            self._end(galaxy, {"state": "failed", "reason": reason})
+            self._end({galaxy: {"state": "failed", "reason": reason}})
         elif galaxy.name in self._alone:
-            self._end(galaxy, {"state": "failed", "reason": _DIED})
+            self._end({galaxy: _FAILED})
         else:
             self._suspects.append(galaxy)
 
-    def _end(self, galaxy: Work, record: dict[str, Any]) -> None:
-        fields = {k: v for k, v in record.items() if k != "state"}
-        self._journal.append(record["state"], name=galaxy.name, identity=galaxy.identity, **fields)
+    def _end(self, records: Mapping[Work, Mapping[str, Any]]) -> None:
+        self._journal.extend(
+            {"event": record["state"], "name": galaxy.name, "identity": galaxy.identity,
+             **{k: v for k, v in record.items() if k != "state"}}
+            for galaxy, record in records.items()
+        )  # fmt: skip
 
 
-_DIED = (
-    "its worker died or left each time that it was tried, perhaps killed for memory: give workers "
-    "more (memory, --memory), or longer jobs (walltime)"
-)
+_FAILED = {
+    "state": "failed",
+    "reason": "its worker died or left each time that it was tried, perhaps killed for memory: "
+    "give workers more (memory, --memory), or longer jobs (walltime)",
+}
 
 
 def _show(journal: Journal, progress: Callable[[Status], None] | None) -> None:

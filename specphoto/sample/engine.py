@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from specphoto.sample.plan import Target
 
-__all__ = ["Outcome", "run_sample"]
+__all__ = ["Outcome", "plan", "run_sample"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def run_sample(
         journal = Journal(folder)
         for event in journal.events():
             journal.tally.add(event)
-        work, kept = _plan(sample, journal.records(), changed)
+        work, kept = plan(sample, journal.records(), changed)
         journal.append("start", total=len(sample.targets), whole=kept)
         try:
             if work:
@@ -134,10 +134,30 @@ def _sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _plan(
+def plan(
     sample: Sample, records: dict[str, dict[str, Any]], changed: str
 ) -> tuple[list[Work], int]:
-    """Galaxies that are not whole, and the number of those that are."""
+    """Find the galaxies that are not whole.
+
+    Parameters
+    ----------
+    sample
+        The sample.
+    records
+        What the journal tells of each galaxy, by name.
+    changed
+        As for :func:`run_sample`.
+
+    Returns
+    -------
+    list of Work, int
+        What is to be sent, and the number of galaxies that are whole.
+
+    Raises
+    ------
+    InputError
+        If there are products of other options, files or versions, and ``changed`` is 'refuse'.
+    """
     work: list[Work] = []
     libraries: dict[str, str] = {}
     other: list[tuple[str, list[str]]] = []

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from specphoto.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Journal", "Status", "locked", "read_status"]
 
@@ -42,16 +42,23 @@ class Journal:
         self.tally = Tally()
 
     def append(self, event: str, **fields: Any) -> None:
-        """Add a line, on disk before this returns.
+        """Add one event; see :meth:`extend`."""
+        self.extend([{"event": event, **fields}])
+
+    def extend(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Add events, a line each, on disk before this returns.
 
         Raises
         ------
         InputError
-            If it cannot be written.
+            If they cannot be written.
         """
-        line = {"event": event, "time": time.time(), **fields}
-        self.tally.add(line)
-        text = json.dumps(line) + "\n"
+        lines = [{"time": time.time(), **event} for event in events]
+        for line in lines:
+            self.tally.add(line)
+        if not lines:
+            return
+        text = "".join(json.dumps(line) + "\n" for line in lines)
         try:
             # a torn line of an earlier run must not swallow this one
             with self.path.open("ab+") as file:
@@ -59,7 +66,7 @@ class Journal:
                     text = "\n" + text
                 file.write(text.encode())
                 file.flush()
-                if event != "sent":  # nothing depends on that one
+                if any(line["event"] != "sent" for line in lines):  # nothing depends on those
                     os.fsync(file.fileno())
         except OSError as error:
             raise InputError(
