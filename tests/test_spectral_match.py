@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
+from pathlib import Path
 
 import dask
 import h5py
@@ -11,7 +13,20 @@ import numpy as np
 import pytest
 import xarray as xr
 from lazy import graph_size, raise_if_computes
-from spectral_cases import BANDS, COVERED, LIBRARY, WAVE, P, Z, dataset, pixels, reference
+from spectral_cases import (
+    BANDS,
+    COVERED,
+    FACTOR,
+    LIBRARY,
+    WAVE,
+    P,
+    X,
+    Z,
+    dataset,
+    pixels,
+    reference,
+    truth,
+)
 
 from specphoto.cube import FLUX_UNIT, VARIABLES
 from specphoto.errors import InputError
@@ -619,3 +634,28 @@ def test_match_spectral__covered_bands_close(result):
     bands = [BANDS.index(b) for b in COVERED]
     before, after = (np.abs(result[n].values[bands]) for n in ("closure_before", "closure_after"))
     assert np.nanmedian(after) < 0.025 < np.nanmedian(before)
+
+
+# --- the page on fitting the result ---------------------------------------------------------
+
+
+def test_errors_page__its_likelihood_is_that_of_the_truth(result):
+    page = (Path(__file__).parent.parent / "docs" / "errors.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    assert "isel(y=50, x=50)" in code
+    _, spectra, photometry = truth(63)
+    level = []
+    for number in range(20, 60):
+        y, x = divmod(number, 9)
+        names = {"cube": result, "x": X}
+        exec(code.replace("isel(y=50, x=50)", f"isel(y={y}, x={x})"), names)
+        a = result.corr_coef.values[:, y, x] - FACTOR
+        args = spectra[number], photometry[number]
+        level.append([
+            names["minus_two_log_likelihood"](value, *args) for value in (a, a + np.array([0.1, 0, 0, 0]))
+        ])  # fmt: skip
+    true, wrong = np.mean(level, axis=0)
+    # channels, coefficients and bands; errors are a little too large in the library's own family
+    expected = (~result.spec_mask.values[:, 5, 5]).sum() + 4 + len(BANDS)
+    assert 0.85 * expected < true < 1.1 * expected
+    assert wrong > true + 20.0
