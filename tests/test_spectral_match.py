@@ -652,7 +652,7 @@ def test_errors_page__its_likelihood_is_that_of_the_truth(result):
         a = result.corr_coef.values[:, y, x] - FACTOR
         args = spectra[number], photometry[number]
         level.append([
-            names["minus_two_log_likelihood"](value, *args) for value in (a, a + np.array([0.1, 0, 0, 0]))
+            names["minus_two_log_likelihood"](value, *args) for value in (a, a + 0.1 * np.eye(4)[0])
         ])  # fmt: skip
     true, wrong = np.mean(level, axis=0)
     # channels, coefficients and bands; errors are a little too large in the library's own family

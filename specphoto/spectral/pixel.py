@@ -24,9 +24,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import special
 
-from specphoto.spectral import compat
+from specphoto.spectral import compat, doubt
 from specphoto.spectral.legendre import FactorFit, fit_factor, lower_order, plausible
 from specphoto.spectral.sedfit import SedFit, best_models, fit_sed, photometric_sigma
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from specphoto.spectral.features import Measured
     from specphoto.spectral.reference import Reference
 
-__all__ = ["FLAGS", "Pixels", "Result", "correct_pixels"]
+__all__ = ["Pixels", "Result", "correct_pixels"]
 
 _PIXELS_AT_ONCE = 128
 # Relative error of model photometry, independent between bands, where one model is looked for.
@@ -46,16 +45,8 @@ _SINGLE_ERROR = 0.03
 # Lines may add many times a model's light to a band, but nothing takes much of it away: what is
 # further off is no light, and counts as an error.
 _MOST_EXCESS, _LEAST_EXCESS = 10.0, 0.8
-#: Reasons for doubt, bits of ``flag``: photometry that no model fits within its errors and the
-#: template error; a corrected spectrum that leaves its reference; an image far from it.
-FLAGS = (1, 2, 4)
-_UNLIKELY = 1e-4
 # Chance below which the template error of a pixel is raised, and fits after which that has settled.
 _DOUBTFUL, _TURNS = 0.01, 2
-# Rms of the corrected spectrum about its reference, in stretches of this many channels.
-_MISFIT, _STRETCH = 0.05, 64
-# An image contradicts the spectrum when it is off by this share and by as many sigma.
-_CONTRADICTION, _CONTRADICTION_SIGMA = 0.5, 5.0
 
 
 class Pixels(NamedTuple):
@@ -154,10 +145,14 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
     held_out = np.full(after.shape, np.nan)
     if reference.holdout:
         held_out = _held_out(pixels, spectra, reference)
-    contradicted = _contradicted(after, pixels)
-    flag = _flag(sed, _misfit(spectra, found, reference), contradicted)
+    contradicted = doubt.contradicted(after, pixels.photo_flux, pixels.photo_err)
+    P = factor.coef @ reference.L
+    clean = spectra.good & ~(reference.line | reference.sky)
+    flag = doubt.flags(sed, doubt.misfit(spectra.flux * P, spectra.variance * P**2, model, clean),
+                       contradicted)  # fmt: skip
     unknown = ~plausible(factor.coef, factor.cov, reference.L) | contradicted
-    unknown |= _snr(spectra) < reference.min_snr
+    if reference.min_snr > 0:
+        unknown |= doubt.median_snr(*spectra) < reference.min_snr
     factor.order[unknown] = -1
     for values in (factor.coef, factor.cov, noise, photo_cov, found.unit, model):
         values[unknown] = np.nan
@@ -246,7 +241,7 @@ def _admit_worse_models(
     Else the few models that are the least wrong would be certain, and their shape would outweigh
     the images. The chi-square stays that of the first fit.
     """
-    wild = np.flatnonzero(_chance(fit) < _DOUBTFUL)
+    wild = np.flatnonzero(doubt.chance(fit) < _DOUBTFUL)
     amplitude = np.ones(len(wild))
     again = fit.take(wild)
     for _ in range(_TURNS if wild.size else 0):
@@ -258,11 +253,6 @@ def _admit_worse_models(
         if name != "chi2":
             getattr(fit, name)[wild] = values
     return fit
-
-
-def _chance(sed: SedFit) -> NDArray[np.float64]:
-    """Chance of the photometry's chi-square within its errors and the template error."""
-    return np.asarray(special.chdtrc(np.maximum(sed.n_band - 1.0, 1.0), sed.chi2))
 
 
 def _excess(
@@ -361,50 +351,6 @@ def _in_band(
     seen = np.where(use, spectra.flux, 0.0)
     unit = np.stack([(seen * row) @ T * beyond for row in reference.L], axis=2)
     return (before @ T) * beyond, (after @ T) * beyond, unit
-
-
-def _flag(
-    sed: SedFit, misfit: NDArray[np.float64], contradicted: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Why the reference of a pixel is not to be trusted, the sum of :data:`FLAGS`."""
-    with np.errstate(invalid="ignore"):
-        reasons = (_chance(sed) < _UNLIKELY, misfit > _MISFIT, contradicted)
-    return np.asarray(sum(bit * r.astype(float) for bit, r in zip(FLAGS, reasons, strict=True)))
-
-
-def _misfit(spectra: _Spectra, found: _Found, reference: Reference) -> NDArray[np.float64]:
-    """Rms difference of corrected spectrum and reference over the reference, beyond the noise.
-
-    In stretches of clean continuum, wide enough that fine structure and noise average out.
-    """
-    P, model = found.factor.coef @ reference.L, found.model
-    clean = spectra.good & ~(reference.line | reference.sky) & (model > 0) & np.isfinite(P)
-    m = np.where(clean, model, 1.0)
-    away = np.where(clean, spectra.flux * np.nan_to_num(P) / m - 1.0, 0.0)
-    noise = np.where(clean, spectra.variance * (np.nan_to_num(P) / m) ** 2, 0.0)
-    start = np.arange(0, m.shape[1], _STRETCH)
-    count, total, variance = (
-        np.add.reduceat(a, start, axis=1) for a in (clean.astype(float), away, noise)
-    )
-    some = count > 0.5 * _STRETCH
-    n = np.where(some, count, 1.0)
-    excess = np.where(some, (total / n) ** 2 - variance / n**2, 0.0).sum(axis=1)
-    return np.asarray(np.sqrt(np.maximum(excess / np.maximum(some.sum(axis=1), 1), 0.0)))
-
-
-def _snr(spectra: _Spectra) -> NDArray[np.float64]:
-    """Median S/N of the good channels; 0 where none is."""
-    snr = np.where(spectra.good, spectra.flux / np.sqrt(spectra.variance), np.nan)
-    snr[~spectra.good.any(axis=1)] = 0.0
-    return np.asarray(np.nanmedian(snr, axis=1))
-
-
-def _contradicted(after: NDArray[np.float64], pixels: Pixels) -> NDArray[np.bool_]:
-    """Whether an image is far from the corrected spectrum: it is no calibration of it."""
-    with np.errstate(invalid="ignore"):
-        miss = np.abs(after - pixels.photo_flux)
-        far = (miss > _CONTRADICTION * after) & (miss > _CONTRADICTION_SIGMA * pixels.photo_err)
-    return np.asarray(far.any(axis=1))
 
 
 def _magnitude(synthetic: NDArray[np.float64], image: NDArray[np.floating]) -> NDArray[np.float64]:
