@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import dask
 import pytest
-from browser import chromium
-from report_files import make_reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +92,8 @@ def scheduler(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Return a Chromium: one for a module, as it keeps an event loop that others would meet."""
+    from browser import chromium
+
     with chromium() as opened:
         yield opened
 
@@ -101,4 +101,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of products, good and bad, that ``specphoto report`` has drawn pages of."""
+    from report_files import make_reported
+
     return make_reported(tmp_path_factory.mktemp("reported"))

@@ -23,6 +23,7 @@ from specphoto.describe import describe, open_described
 from specphoto.errors import InputError
 from specphoto.stages import Stage
 from specphoto.terminal import StageBars
+from specphoto.timings import read_timings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,9 @@ def test_match__in_a_process_of_its_own(tmp_path: Path) -> None:
     assert "dashboard: http://127.0.0.1:" in done.stderr
     assert "note: corr_specphoto_fluxmap_manga-sim3_manga-sim3-LOGCUBE: computed" in done.stderr
     assert specphoto.open_cube(made).attrs["corrected"] is True
+    took = read_timings(made)
+    assert {"open", "check", "compute and write"} < set(took)
+    assert any(step.startswith("spectral match, ") for step in took)
 
 
 def test_spatial_then_spectral__products(tmp_path: Path, run: Callable, here: None) -> None:

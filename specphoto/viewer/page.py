@@ -55,7 +55,7 @@ def serve(product: str | os.PathLike[str], *, port: int = 0) -> tuple[BaseServer
     # Zarr is read where it is cut; FITS by its chunks, of which planes are good for maps only
     cut = ds if Path(product).is_dir() else open_cube(product, chunks={"y": BLOCK, "x": BLOCK})
     blocks = Blocks(cut)
-    # what is wrong with a product is said here, not in the browser
+    # what is wrong with a product is said here, not in the browser; the first page shows this one
     ready = [Viewer(ds, blocks)]
     title = str(ds.attrs.get("name") or Path(product).name)
 
@@ -79,7 +79,7 @@ class _Site(BokehTornado):  # type: ignore[misc]  # Bokeh's types are not used
     def new_connection(self, protocol: Any, socket: WebSocketHandler, *about: Any) -> Any:
         """Open a connection whose messages leave at once.
 
-        An answer is many small ones; by default some wait 40 ms for the receipt of those before.
+        An answer is many small ones, which TCP keeps back until those before were received.
         """
         socket.set_nodelay(True)
         return super().new_connection(protocol, socket, *about)

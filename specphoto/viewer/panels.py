@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
     from specphoto.extract import Extract
 
-__all__ = ["MapPanel", "SpectrumPanel", "sampled"]
+__all__ = ["MapPanel", "SpectrumPanel"]
 
 _FLUX = "F_λ (1e-17 erg s⁻¹ cm⁻² Å⁻¹)"
 _TICKS = [2000, 3000, 5000, 10000, 20000, 40000]
 _PALETTES = {"viridis": "Viridis256", "RdBu_r": "RdBu11"}
 
 
-def sampled(n_wave: int) -> NDArray[np.intp]:
-    """Channels that the factor is drawn at: it is smooth, and browsers take 128 KB at once."""
+def _sampled(n_wave: int) -> NDArray[np.intp]:
+    """Channels that the factor is drawn at: it is smooth, and a click waits for what is sent."""
     return np.unique(np.linspace(0, n_wave - 1, 256).astype(np.intp))
 
 
@@ -199,7 +199,7 @@ class SpectrumPanel:
             "corrected": unknown if one.factor is None else one.masked,
             "model": unknown if one.model is None else one.model,
         }  # fmt: skip
-        few = sampled(one.wave.size)
+        few = _sampled(one.wave.size)
         curve = {"factor": factor, "low": factor - error, "high": factor + error}
         self.curve.data = {"wave": one.wave[few]} | {n: v[few] for n, v in curve.items()}
         low = np.maximum(one.photo_flux - one.photo_err, 1e-30)

@@ -17,6 +17,7 @@ from bokeh.models import (
     CustomJS,
     Div,
     InlineStyleSheet,
+    Pane,
     Select,
     Slider,
     Spinner,
@@ -196,9 +197,10 @@ class Viewer:
         controls = row(self.quantity, self.band, self.x, self.y, self.follow, **row_of)
         narrow = {"sizing_mode": "stretch_width", "min_width": 320}
         left = column(controls, self.wave, self._map.plot, **narrow)
+        # in a pane of its own a new text does not lay out the plots anew: a third of a click
         right = column(
-            self.said, self._spectrum.sed, self._spectrum.factor, row(*buttons, **row_of),
-            **narrow,
+            Pane(elements=[self.said]), self._spectrum.sed, self._spectrum.factor,
+            row(*buttons, **row_of), **narrow,
         )  # fmt: skip
         bars = [plot.toolbar for plot in self._plots]
         for widget in (self.quantity, self.band, self.wave, self.x, self.y, self.follow, self.said,
