@@ -8,6 +8,7 @@ matched first if none is given, about two minutes), opens it in headless Chromiu
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import subprocess
 import sys
@@ -21,12 +22,15 @@ import numpy as np
 
 import specphoto
 from specphoto.pipeline import run
+from specphoto.report.page import draw_thumbnail
 from specphoto.report.sample import write_table
 from specphoto.simulate import simulate_galaxy
+from specphoto.viewer.blocks import BLOCK
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from browser import chromium
+from browser import chromium, window
+from factories import disc_dataset
 from test_browser_report import sample_rows
 from test_browser_viewer import PLACE, READY
 
@@ -84,15 +88,15 @@ FILTER = """() => {
 
 
 def full_size(folder: Path) -> Path:
-    """A 127-fibre MaNGA cube matched to 12 bands."""
+    """A 127-fibre MaNGA cube matched to 12 bands; its FITS product lies beside."""
     galaxy = simulate_galaxy(folder, seed=1)
-    made = run(galaxy.cube.path, galaxy.photometry.path, folder, formats=("zarr",))
+    made = run(galaxy.cube.path, galaxy.photometry.path, folder, formats=("fits", "zarr"))
     assert made.zarr is not None
     return made.zarr
 
 
 def viewer_rows(product: Path) -> list[tuple[str, float]]:
-    """Milliseconds by what was done, in a browser with an empty cache."""
+    """Milliseconds by what was done with a product, in a browser with an empty cache."""
     command = [sys.executable, "-m", "specphoto", "view", str(product), "--no-browser"]
     start = time.perf_counter()
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -100,8 +104,7 @@ def viewer_rows(product: Path) -> list[tuple[str, float]]:
         assert server.stdout is not None
         address = server.stdout.readline().strip()
         rows = [("command until it listens", 1e3 * (time.perf_counter() - start))]
-        with chromium(viewport={"width": 1400, "height": 900}) as context:
-            page = context.new_page()
+        with chromium() as browser, window(browser, 1400) as (page, _):
             start = time.perf_counter()
             page.goto(address)
             page.wait_for_function(READY)
@@ -121,10 +124,12 @@ def viewer_rows(product: Path) -> list[tuple[str, float]]:
 
 def answers(page: Page, region: np.ndarray) -> list[tuple[str, float]]:
     """Milliseconds of clicks and of the slider."""
-    # one pixel of each block of 32 x 32, then others of the same blocks
+    # one pixel of each block but that of the page's own first pixel, then others of all blocks
     rows, columns = np.nonzero(region)
-    blocks = rows // 32 * 1000 + columns // 32
-    first = [int(np.flatnonzero(blocks == b)[0]) for b in np.unique(blocks)]
+    blocks = rows // BLOCK * 1000 + columns // BLOCK
+    x, y = (page.get_by_label(axis, exact=True).input_value() for axis in "xy")
+    unread = set(blocks) - {int(y) // BLOCK * 1000 + int(x) // BLOCK}
+    first = [int(np.flatnonzero(blocks == b)[0]) for b in sorted(unread)]
     rng = np.random.default_rng(1)
     later = [i for i in rng.choice(rows.size, 30, replace=False) if i not in first]
 
@@ -158,8 +163,8 @@ def index_rows() -> list[tuple[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index.html"
         write_table(sample_rows(10_000), index, title="sample")
-        with chromium(viewport={"width": 1400, "height": 900}) as context:
-            page = context.new_page()
+        draw_thumbnail(disc_dataset(), Path(folder) / "one.png")
+        with chromium() as browser, window(browser, 1400) as (page, _):
             start = time.perf_counter()
             page.goto(index.as_uri())
             opened = 1e3 * (time.perf_counter() - start)
@@ -174,6 +179,7 @@ def table(rows: list[tuple[str, float]]) -> str:
     """Markdown."""
     command = f"`python benchmarks/viewer.py --write`, {datetime.now(UTC):%Y-%m-%d}"
     machine = f"Python {platform.python_version()}, specphoto {specphoto.__version__}"
+    machine += f", load {os.getloadavg()[0]:.1f} at the end"
     lines = [f"{command}, {machine}:", "", "| what | ms |", "|---|---:|"]
     return "\n".join(lines + [f"| {what} | {ms:.0f} |" for what, ms in rows])
 
@@ -185,7 +191,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         product = options.product or full_size(Path(folder))
-        made = table(viewer_rows(product) + index_rows())
+        rows = viewer_rows(product)
+        fits = product.with_suffix(".fits")
+        if fits.is_file():
+            rows += [(f"FITS: {what}", ms) for what, ms in viewer_rows(fits)]
+        made = table(rows + index_rows())
     print(made)
     if options.write:
         before, _, after = README.read_text().partition(MARK)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from specphoto.cube import Grid
     from specphoto.errors import InputError
+    from specphoto.explore import GalaxySample, ingest, open_sample
     from specphoto.io import open_cube, open_ifs, open_photometry, write_fits, write_zarr
     from specphoto.io.image_file import Image
     from specphoto.photometry.match import photometry_from_images
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "GalaxySample",
     "Grid",
     "Image",
     "InputError",
     "Sample",
+    "ingest",
     "match",
     "match_spatial",
     "match_spectral",
     "open_cube",
     "open_ifs",
     "open_photometry",
+    "open_sample",
     "photometry_from_images",
     "register",
     "run_sample",
@@ -46,16 +50,19 @@ __all__ = [
 ]
 
 _HOME = {
+    "GalaxySample": "specphoto.explore",
     "Grid": "specphoto.cube",
     "Image": "specphoto.io.image_file",
     "InputError": "specphoto.errors",
     "Sample": "specphoto.sample",
+    "ingest": "specphoto.explore",
     "match": "specphoto.pipeline",
     "match_spatial": "specphoto.spatial.match",
     "match_spectral": "specphoto.spectral.match",
     "open_cube": "specphoto.io",
     "open_ifs": "specphoto.io",
     "open_photometry": "specphoto.io",
+    "open_sample": "specphoto.explore",
     "photometry_from_images": "specphoto.photometry.match",
     "register": "specphoto.spatial.register",
     "run_sample": "specphoto.sample",

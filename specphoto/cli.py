@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import specphoto
-from specphoto import cli_library, cli_look, cli_sample
+from specphoto import cli_explore, cli_library, cli_look, cli_sample
 from specphoto.errors import InputError
 from specphoto.terminal import StageBars, line, results, table
 
@@ -148,6 +148,12 @@ Velocity = Annotated[str | None, typer.Option(
     "--velocity", help="FITS image of the pixels' velocities on the grid of the product, km/s "
     "relative to the redshift; or 'measured', from the absorption lines.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
+Labels = Annotated[Path | None, typer.Option(
+    "--labels", help="FITS image of integers on the grid of the product: pixels of equal numbers "
+    "are a bin and get one factor, those of 0 none.", rich_help_panel=_SCIENCE)]  # fmt: skip
+MinSnr = Annotated[float, typer.Option(
+    "--min-snr", help="Median S/N per channel below which a spectrum has no factor.",
+    rich_help_panel=_SCIENCE)]  # fmt: skip
 CompatName = Annotated[Compat | None, typer.Option(
     "--compat", help="'pixedfit': its recipe of v1.0, with its faults.",
     rich_help_panel=_SCIENCE)]  # fmt: skip
@@ -209,6 +215,8 @@ def match(
     exclude: Exclude = None,
     line_window: LineWindow = 500.0,
     velocity: Velocity = None,
+    labels: Labels = None,
+    min_snr: MinSnr = 0.0,
     compat: CompatName = None,
     kernel: Kernel = None,
     write: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.both,
@@ -234,6 +242,7 @@ def match(
         "coherent": not pixel_by_pixel, "subtract_pedestal": subtract_pedestal, "holdout": holdout,
         "model_error": model_error,
         "exclude_bands": exclude, "line_window": line_window, "velocity": _velocity(velocity),
+        "labels": labels and _labels(labels), "min_snr": min_snr,
         "compat": compat and compat.value,
         "kernel": kernel and _image(kernel),
     }  # fmt: skip
@@ -333,6 +342,8 @@ def spectral(
     exclude: Exclude = None,
     line_window: LineWindow = 500.0,
     velocity: Velocity = None,
+    labels: Labels = None,
+    min_snr: MinSnr = 0.0,
     compat: CompatName = None,
     cluster: Cluster = "local",
     workers: Workers = None,
@@ -349,6 +360,7 @@ def spectral(
         "coherent": not pixel_by_pixel, "subtract_pedestal": subtract_pedestal, "holdout": holdout,
         "model_error": model_error,
         "exclude_bands": exclude, "line_window": line_window, "velocity": _velocity(velocity),
+        "labels": labels and _labels(labels), "min_snr": min_snr,
         "compat": compat and compat.value,
     }  # fmt: skip
     computer = _client(cluster, workers, memory, verbose=verbose)
@@ -450,9 +462,9 @@ def info(
 
     Example: [bold]specphoto info manga-7495-12704-LOGCUBE.fits.gz[/bold]
     """
-    from specphoto.describe import describe, open_any
+    from specphoto.describe import describe, open_described
 
-    kind, ds = open_any(file)
+    kind, ds = open_described(file)
     results.print(table(f"{file.name}: {kind}", describe(ds)))
 
 
@@ -498,6 +510,7 @@ def simulate(
 
 app.command()(cli_look.report)
 app.command()(cli_look.view)
+app.command()(cli_explore.ingest)
 app.command()(cli_sample.run)
 app.command()(cli_sample.status)
 app.add_typer(cli_sample.clusters, name="cluster")
@@ -561,15 +574,37 @@ def _image(path: Path) -> Any:
     return file.values(name)
 
 
+def _labels(path: Path) -> Any:
+    """Return the whole numbers of a FITS image."""
+    import numpy as np
+
+    values = _image(path)
+    whole = np.nan_to_num(values).astype(int)
+    if (whole != values).any():
+        raise InputError(
+            str(path), expected="whole numbers, equal ones a bin", found="fractions, or NaN",
+            remedy="write integers; 0 is no bin",
+        )  # fmt: skip
+    return whole
+
+
 def _velocity(text: str | None) -> Any:
     """Return the map that a text names, or the word 'measured'."""
     return text if text in (None, "measured") else _image(Path(text))
 
 
 def _report(made: Any) -> None:
-    for path in (made.fits, made.zarr):
-        if path is not None:
-            results.print(str(path), highlight=False, soft_wrap=True)
+    """Print what was made, and for people how well it closes."""
+    from specphoto.closure import closure_verdict
+    from specphoto.timings import write_timings
+
+    write_timings(made)
+    paths = [path for path in (made.fits, made.zarr) if path is not None]
+    cube = specphoto.open_cube(paths[-1])
+    if cube.attrs.get("corrected"):
+        line(closure_verdict(cube))
+    for path in paths:
+        results.print(str(path), highlight=False, soft_wrap=True)
 
 
 def _one_line(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:

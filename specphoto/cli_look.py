@@ -72,8 +72,8 @@ def view(
 
     from specphoto.viewer import serve
 
-    server = serve(product, port=port)
-    address = f"http://localhost:{server.port}/"
+    server, at = serve(product, port=port)
+    address = f"http://localhost:{at}/"
     results.print(address, highlight=False, soft_wrap=True)
     line("Ctrl-C ends it; from another machine: ssh -L PORT:localhost:PORT")
     if browser:

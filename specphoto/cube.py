@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from specphoto.accessor import Accessor
     from specphoto.spatial.psf import PSF
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "band_scale",
     "celestial_wcs",
     "identify",
+    "own_wcs",
     "pixel_scale",
     "rechunk",
     "validate",
@@ -180,6 +182,10 @@ VARIABLES: Mapping[str, Variable] = {
         Variable(
             "additive_pedestal_err", (("band",),), "f", FLUX_UNIT,
             "1-sigma error of additive_pedestal",
+        ),
+        Variable(
+            "corr_order", (_MAP,), "i", "",
+            "order of the factor that the pixel's data fix, -1 = unknown",
         ),
         Variable("corr_factor", (_CUBE,), "f", "", "spectrophotometric correction factor"),
         Variable("corr_factor_err", (_CUBE,), "f", "", "1-sigma error, correlated in wavelength"),
@@ -406,6 +412,44 @@ def celestial_wcs(ds: xr.Dataset) -> WCS:
         return WCS(fits.Header.fromstring(ds.attrs["wcs"], sep="\n"))
 
 
+def own_wcs(ds: xr.Dataset) -> WCS:
+    """Celestial WCS of a dataset's own pixels, counted from 0: a slice knows its sky.
+
+    Raises
+    ------
+    InputError
+        If the dataset has no ``wcs`` attribute, or its pixels are not evenly spaced.
+    """
+    view = tuple(_even(ds, dim) for dim in ("y", "x"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        return celestial_wcs(ds).slice(view)
+
+
+def _even(ds: xr.Dataset, dim: str) -> slice:
+    if dim not in ds.coords or ds.sizes[dim] == 0:
+        return slice(0, None)
+    pixels = ds[dim].values
+    steps = np.unique(np.diff(pixels))
+    if steps.size > 1 or (steps.size == 1 and steps[0] < 1):
+        raise InputError(
+            identify(ds), expected=f"evenly spaced pixels in {dim!r}",
+            found=f"steps of {', '.join(f'{s:g}' for s in steps[:4])}",
+            remedy="select a rectangle of pixels before writing FITS, or write Zarr",
+        )  # fmt: skip
+    return slice(int(pixels[0]), None, int(steps[0]) if steps.size else 1)
+
+
 def pixel_scale(wcs: WCS) -> float:
     """Pixel side in arcsec: the geometric mean of the two axes."""
     return float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs.celestial))) * 3600.0)
+
+
+def _accessor(ds: xr.Dataset) -> Accessor:
+    from specphoto.accessor import Accessor
+
+    return Accessor(ds)
+
+
+# Here, because every dataset of ours passes this module.
+xr.register_dataset_accessor("specphoto")(_accessor)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from specphoto.closure import closure_verdict
 from specphoto.cube import VARIABLES, celestial_wcs, pixel_scale
-from specphoto.errors import InputError
-from specphoto.io import open_cube, open_ifs, open_photometry
-from specphoto.io.fitsfile import open_fits
+from specphoto.io.opening import open_any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-__all__ = ["describe", "describe_registration", "open_any"]
+__all__ = ["describe", "describe_registration", "open_described"]
 
 _SHOWN = ("band", "wave", "label", "y", "x")
 
@@ -27,7 +26,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-def open_any(path: Path) -> tuple[str, xr.Dataset]:
+def open_described(path: Path) -> tuple[str, xr.Dataset]:
     """Open whatever specphoto reads, told apart by content; return its kind and the dataset.
 
     Raises
@@ -35,32 +34,15 @@ def open_any(path: Path) -> tuple[str, xr.Dataset]:
     InputError
         If it is nothing that specphoto reads.
     """
-    ds = _open(path)
+    ds = open_any(path)
     kind = _KINDS.get(str(ds.attrs.get("kind")), "dataset")
     if ds.attrs.get("kind") == "specphoto":
         kind += ", corrected" if ds.attrs.get("corrected") else ", not corrected yet"
     return kind, ds
 
 
-def _open(path: Path) -> xr.Dataset:
-    if path.is_dir():
-        return open_cube(path)
-    file = open_fits(path)
-    names = {hdu.name for hdu in file.hdus}
-    if {"PHOTO_FLUX", "SPEC_FLUX"} <= names:
-        return open_cube(path)
-    if {"FLUX_ERR", "PHOTO_FLUX"} & names or "NFILTERS" in file.hdus[0].header:
-        return open_photometry(path)
-    try:
-        return open_ifs(path)
-    except InputError as error:
-        if "SPEC_FLUX" in names:  # a cube of ours without photometry
-            return open_cube(path)
-        raise error from None
-
-
 def describe(ds: xr.Dataset) -> list[tuple[str, str]]:
-    """Return names and values of what one asks of a dataset first; nothing big is read.
+    """Return names and values of what one asks of a dataset first; no more than maps are read.
 
     Parameters
     ----------
@@ -144,6 +126,8 @@ def _facts(ds: xr.Dataset) -> Iterator[tuple[str, str]]:
     others = [str(name) for name in ds.data_vars if name not in VARIABLES]
     yield "variables", ", ".join(known + others)
     yield "history", "; ".join(_step(step) for step in attrs.get("provenance", []))
+    if "closure_after" in ds:
+        yield "closure", closure_verdict(ds).removeprefix("closure ")
 
 
 def _position(attrs: dict[str, Any]) -> str:

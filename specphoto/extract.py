@@ -1,4 +1,4 @@
-"""What one pixel or one aperture holds, in memory: spectrum before and after, model, images."""
+"""What one pixel or one aperture holds: spectrum before and after, model, images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import numpy as np
 
 from specphoto.cube import identify, validate
 from specphoto.errors import InputError
-from specphoto.io.corr_factor import with_factor
-from specphoto.spatial.sums import sum_spectra
+from specphoto.io.corr_factor import factor_now
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["Extract", "aperture_extract", "pixel_extract"]
+__all__ = ["Extract", "aperture_extract", "aperture_sum", "pixel_dataset", "pixel_extract"]
 
 _CUBES = ("spec_flux", "spec_err", "spec_mask", "corr_factor", "corr_factor_err", "mod_flux")
 _IMAGES = ("photo_flux", "photo_err")
@@ -44,6 +43,8 @@ class Extract:
         without images.
     note
         Why there is nothing to see, or what to mind; empty where all is well.
+    trusted
+        Whether it is in ``spec_region``.
     """
 
     where: str
@@ -59,6 +60,7 @@ class Extract:
     photo_flux: NDArray[np.floating]
     photo_err: NDArray[np.floating]
     note: str = ""
+    trusted: bool = True
 
     @property
     def observed(self) -> NDArray[np.floating]:
@@ -69,6 +71,37 @@ class Extract:
     def masked(self) -> NDArray[np.floating]:
         """Spectrum with NaN in the channels that are not good, ``(n_wave,)``."""
         return np.asarray(np.where(self.good, self.spec_flux, np.nan))
+
+
+def pixel_dataset(ds: xr.Dataset, pixel: tuple[int, int]) -> xr.Dataset:
+    """One pixel of all variables; nothing is computed.
+
+    Its factor is made of its coefficients: that of the rest of its block never is.
+
+    Parameters
+    ----------
+    ds
+        A matched cube, corrected or not, or a survey's.
+    pixel
+        Position ``(y, x)``, 0-based.
+
+    Raises
+    ------
+    InputError
+        If the pixel is not on the cube.
+    """
+    validate(ds, "spec_flux", "spec_mask", "wave", verb="pixel")
+    y, x = int(pixel[0]), int(pixel[1])
+    n_y, n_x = ds.sizes["y"], ds.sizes["x"]
+    if not (0 <= y < n_y and 0 <= x < n_x):
+        raise InputError(
+            f"{identify(ds)}: pixel x = {x}, y = {y}",
+            expected=f"x from 0 to {n_x - 1} and y from 0 to {n_y - 1}",
+            found="a pixel outside the cube", remedy="choose one inside",
+        )  # fmt: skip
+    # slices, not lists: Dask reads more blocks than one for a list
+    one = ds.isel(y=slice(y, y + 1), x=slice(x, x + 1))
+    return _light_factor(one).isel(y=0, x=0)
 
 
 def pixel_extract(ds: xr.Dataset, pixel: tuple[int, int]) -> Extract:
@@ -86,19 +119,49 @@ def pixel_extract(ds: xr.Dataset, pixel: tuple[int, int]) -> Extract:
     InputError
         If the pixel is not on the cube.
     """
-    validate(ds, "spec_flux", "spec_mask", "wave", verb="pixel_extract")
-    y, x = int(pixel[0]), int(pixel[1])
-    n_y, n_x = ds.sizes["y"], ds.sizes["x"]
-    if not (0 <= y < n_y and 0 <= x < n_x):
-        raise InputError(
-            f"{identify(ds)}: pixel x = {x}, y = {y}",
-            expected=f"x from 0 to {n_x - 1} and y from 0 to {n_y - 1}",
-            found="a pixel outside the cube", remedy="choose one inside",
-        )  # fmt: skip
-    at = _light_factor(ds.isel(y=[y], x=[x]))
-    at = at[_present(at)].compute().isel(y=0, x=0)
-    region = bool(ds["spec_region"].isel(y=y, x=x)) if "spec_region" in ds else True
+    at = pixel_dataset(ds, pixel)
+    at = at[[*_present(at), *(["spec_region"] if "spec_region" in at else [])]].compute()
+    region = bool(at["spec_region"]) if "spec_region" in at else True
+    y, x = pixel
     return _noted(_filled(ds, at, f"pixel x = {x}, y = {y}"), inside=region)
+
+
+def aperture_sum(ds: xr.Dataset, inside: NDArray[np.bool_]) -> xr.Dataset:
+    """Sum the pixels of an aperture, with errors that know how they are correlated, lazily.
+
+    Parameters
+    ----------
+    ds
+        A matched cube, corrected or not, or a survey's.
+    inside
+        Pixels of the aperture, ``(y, x)``.
+
+    Returns
+    -------
+    xarray.Dataset
+        As of :func:`specphoto.sum_spectra`, without the axis ``label``.
+
+    Raises
+    ------
+    InputError
+        If no pixel is inside, or nothing tells how noise is correlated.
+    """
+    part, labels = _boxed(ds, inside)
+    return sum_spectra(part, labels.astype(int)).isel(label=0, drop=True)
+
+
+def _boxed(
+    ds: xr.Dataset, inside: NDArray[np.bool_]
+) -> tuple[xr.Dataset, NDArray[np.bool_]]:  # fmt: skip
+    """Smallest rectangle round an aperture, and the aperture on it."""
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not rows.size:
+        raise InputError(
+            f"{identify(ds)}: aperture", expected="at least one pixel of the cube", found="none",
+            remedy="draw it over the cube",
+        )  # fmt: skip
+    box = {"y": slice(rows[0], rows[-1] + 1), "x": slice(columns[0], columns[-1] + 1)}
+    return ds.isel(box), inside[box["y"], box["x"]]
 
 
 def aperture_extract(ds: xr.Dataset, inside: NDArray[np.bool_]) -> Extract:
@@ -119,6 +182,8 @@ def aperture_extract(ds: xr.Dataset, inside: NDArray[np.bool_]) -> Extract:
     InputError
         If none of the pixels is in ``spec_region``, or nothing tells how noise is correlated.
     """
+    from specphoto.spatial.sums import sum_spectra  # SciPy's signals: a second to import
+
     validate(ds, "spec_flux", "spec_mask", "wave", verb="aperture_extract")
     chosen = np.asarray(inside, dtype=bool)
     if "spec_region" in ds:
@@ -128,12 +193,10 @@ def aperture_extract(ds: xr.Dataset, inside: NDArray[np.bool_]) -> Extract:
             f"{identify(ds)}: aperture", expected="pixels in spec_region",
             found=f"none among {int(np.sum(inside))}", remedy="draw it over the region",
         )  # fmt: skip
-    rows, columns = np.flatnonzero(chosen.any(axis=1)), np.flatnonzero(chosen.any(axis=0))
-    box = {"y": slice(rows[0], rows[-1] + 1), "x": slice(columns[0], columns[-1] + 1)}
-    labels = chosen[box["y"], box["x"]]
-    cut = _light_factor(ds.isel(box))
+    cut, labels = _boxed(ds, chosen)
+    cut = _light_factor(cut)
     part = cut.assign(cut[_present(ds)].compute().data_vars)
-    sums = sum_spectra(part, labels.astype(int)).isel(label=0).compute()
+    sums = aperture_sum(part, labels).compute()
     factor, factor_err, model = _summed_factor(part, labels)
     where = f"aperture of {int(chosen.sum())} pixels"
     one = replace(
@@ -147,8 +210,8 @@ def _light_factor(part: xr.Dataset) -> xr.Dataset:
     if "corr_coef" not in part:
         return part
     few = part[[name for name in ("corr_coef", "corr_cov") if name in part]].compute()
-    made = with_factor(few.assign_coords(wave=part["wave"]), chunks={"wave": -1})
-    return part.assign({n: made[n] for n in ("corr_factor", "corr_factor_err") if n in made})
+    made = factor_now(few.assign_coords(wave=part["wave"]))
+    return part.assign({name: (("wave", "y", "x"), values) for name, values in made.items()})
 
 
 def _present(ds: xr.Dataset) -> list[str]:
@@ -184,7 +247,7 @@ def _noted(one: Extract, *, inside: bool) -> Extract:
         note = "no factor was found here"
     else:
         note = ""
-    return replace(one, note=note)
+    return replace(one, note=note, trusted=inside)
 
 
 def _summed_factor(

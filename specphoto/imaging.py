@@ -144,6 +144,6 @@ def _draw(found: xr.Dataset, path: str | os.PathLike[str]) -> None:
 
     from specphoto import plot
 
-    figure = Figure(figsize=(12.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(12.0, 3.6), layout="constrained")
     plot.registration(found, list(figure.subplots(1, 3)))
     figure.savefig(path, dpi=150)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.progress import TaskID
 
     from specphoto.stages import Stage
 
-__all__ = ["StageBars", "line", "results", "table"]
+__all__ = ["StageBars", "bar", "line", "results", "table"]
 
 # Results on the standard output, so that they can be piped; all else beside them.
 results = Console()
@@ -37,6 +45,18 @@ def table(title: str, rows: Iterable[tuple[str, ...]], *, columns: tuple[str, ..
     for row in rows:
         made.add_row(*row)
     return made
+
+
+@contextmanager
+def bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[], None]]:
+    """Give a function that moves a bar by one; on the terminal and in Jupyter, else nowhere."""
+    there = _aside.is_terminal or _aside.is_jupyter
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), console=_aside, transient=True, disable=not (shown and there),
+    ) as progress:  # fmt: skip
+        moving = progress.add_task(what, total=total)
+        yield lambda: progress.advance(moving)
 
 
 class StageBars:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import dask
 import pytest
+from browser import chromium
+from report_files import make_reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from distributed import Client
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,3 +74,16 @@ def scheduler(request: pytest.FixtureRequest) -> Iterator[str]:
     client: Client = request.getfixturevalue(name)
     with client.as_current(), dask.config.set(scheduler=client.get):
         yield name
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Return a Chromium: one for a module, as it keeps an event loop that others would meet."""
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of products, good and bad, that ``specphoto report`` has drawn pages of."""
+    return make_reported(tmp_path_factory.mktemp("reported"))

@@ -151,6 +151,26 @@ def disc_dataset(n: int = 21, n_wave: int = 240) -> xr.Dataset:
     return _with_factor(_lazy(ds, {"wave": 100, "y": 8, "x": 8}))
 
 
+def with_spectra(
+    ds: xr.Dataset, spectrum: np.ndarray, images: np.ndarray, factor: float
+) -> xr.Dataset:
+    """The disc with the same spectrum, S/N 10, and images, S/N 20, in each pixel.
+
+    The spectrum that is given is the one before a factor that is the same at all wavelengths.
+    """
+    lit = ds["spec_region"].values
+    cube = np.where(lit, spectrum[:, None, None], np.nan)
+    photo = np.broadcast_to(images[:, None, None], ds["photo_flux"].shape)
+    coef = np.where(lit, factor, np.nan) * np.array([1.0, 0, 0, 0])[:, None, None]
+    made = {
+        "photo_flux": photo, "photo_err": 0.05 * photo, "spec_flux": factor * cube,
+        "spec_err": 0.1 * factor * cube, "corr_coef": coef,
+    }  # fmt: skip
+    ds = ds.drop_vars(["corr_factor", "corr_factor_err"])
+    ds = ds.assign({name: (ds[name].dims, value) for name, value in made.items()})
+    return _with_factor(_lazy(ds, {"wave": 100, "y": 8, "x": 8}))
+
+
 def _continuum(wave: np.ndarray) -> np.ndarray:
     return (wave / 5500.0) ** -0.5 * (1 + 0.2 * np.tanh((wave - 4000) / 200))
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from queue import Queue
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from astropy.table import Table
-from browser import chromium, listened, shoot
+from browser import focused, require_contrast, shoot, window
 from factories import disc_dataset, specphoto_dataset
 
 import specphoto
 from specphoto.maps import channel_at
+from specphoto.viewer import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
@@ -32,22 +39,38 @@ PLACE = """([x, y]) => {
   const box = view.canvas_view.el.getBoundingClientRect();
   return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)];
 }"""
-GET = "(name) => Array.from(Bokeh.documents[0].get_model_by_name('spectrum').get(name))"
+GET = "([source, name]) => Array.from(Bokeh.documents[0].get_model_by_name(source).get(name))"
+# All that is said from now on.
+HEAR = """() => {
+  const said = Bokeh.documents[0].get_model_by_name("said");
+  window.heard = [];
+  said.properties.text.change.connect(() => window.heard.push(said.text));
+}"""
 IMAGE = "() => Array.from(Bokeh.documents[0].get_model_by_name('image').get('image')[0])"
 
 
+# How well the texts of the plots can be read: canvases are no part of the document.
+PLOTS = """() => ["map", "sed", "factor"].flatMap((name) => {
+  const doc = Bokeh.documents[0], plot = doc.get_model_by_name(name), out = [];
+  const text = (what, colour, ground) => out.push([`${name}, ${what}`, contrast(colour, ground)]);
+  text("title", plot.title.text_color, plot.border_fill_color);
+  for (const axis of [...plot.left, ...plot.below]) {
+    text("axis", axis.axis_label_text_color, plot.border_fill_color);
+    text("numbers", axis.major_label_text_color, plot.border_fill_color);
+  }
+  for (const part of [...plot.center, ...plot.right]) {
+    const label = part.label_text_color ?? part.major_label_text_color;
+    if (label && part.background_fill_color) text("label", label, part.background_fill_color);
+  }
+  return out;
+})"""
+
+
 @pytest.fixture(scope="module")
-def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("viewed")
-    specphoto.write_zarr(disc_dataset(), folder / "corr_specphoto_disc.zarr")
-    before = specphoto_dataset(9, 60)
-    masked = before.assign(spec_mask=before["spec_mask"] | True)
-    specphoto.write_zarr(masked, folder / "specphoto_masked.zarr")
-    return folder
-
-
-def _serve(product: Path) -> Iterator[str]:
-    """The command as people start it, until it has said where it listens."""
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the command serves a galaxy, as people start it."""
+    product = tmp_path_factory.mktemp("viewed") / "corr_specphoto_disc.zarr"
+    specphoto.write_zarr(disc_dataset(), product)
     command = [sys.executable, "-m", "specphoto", "view", str(product), "--no-browser"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -64,18 +87,44 @@ def _serve(product: Path) -> Iterator[str]:
             server.stdout.close()  # type: ignore[union-attr]
 
 
-@pytest.fixture(scope="module")
-def address(products: Path) -> Iterator[str]:
-    yield from _serve(products / "corr_specphoto_disc.zarr")
+@contextmanager
+def _served(product: Path) -> Iterator[str]:
+    """Where a thread of this process serves another galaxy, which is quicker."""
+    begun: Queue[Any] = Queue()
+
+    def work() -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        server, port = serve(product)
+        begun.put((server, port))
+        server.io_loop.start()
+        server.stop()
+        loop.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    server, port = begun.get(timeout=60)
+    try:
+        yield f"http://localhost:{port}/"
+    finally:
+        server.io_loop.add_callback(server.io_loop.stop)
+        thread.join()
 
 
-@pytest.fixture
-def window(address: str) -> Iterator[tuple[Page, list[str]]]:
-    with chromium(viewport={"width": 1300, "height": 900}, accept_downloads=True) as context:
-        page, said = listened(context)
+@contextmanager
+def _opened(
+    browser: Browser, address: str, width: int = 1300, **options: Any
+) -> Iterator[tuple[Page, list[str]]]:
+    with window(browser, width, **options) as (page, said):
         page.goto(address)
         page.wait_for_function(READY)
         yield page, said
+
+
+@pytest.fixture
+def viewer(browser: Browser, address: str) -> Iterator[tuple[Page, list[str]]]:
+    with _opened(browser, address) as opened:
+        yield opened
 
 
 def _click(page: Page, x: int, y: int) -> None:
@@ -84,20 +133,37 @@ def _click(page: Page, x: int, y: int) -> None:
     page.get_by_text(f"pixel x = {x}, y = {y}").wait_for()
 
 
-def _numbers(page: Page, name: str) -> np.ndarray:
-    values: Any = page.evaluate(GET, name)
+def _numbers(page: Page, name: str, source: str = "spectrum") -> np.ndarray:
+    values: Any = page.evaluate(GET, [source, name])
     return np.array([np.nan if v is None else v for v in values], dtype=float)
 
 
-def test_viewer__a_click_shows_the_pixel(window: tuple[Page, list[str]]) -> None:
-    page, said = window
+def test_viewer__answers_its_own_pages_only(address: str) -> None:
+    place = urlsplit(address)
+    status = {}
+    for origin in (f"http://{place.netloc}", "http://example.org"):
+        connection = HTTPConnection("127.0.0.1", place.port or 0)
+        connection.request("GET", "/ws", headers={
+            "Origin": origin, "Host": place.netloc, "Connection": "Upgrade",
+            "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+            "Sec-WebSocket-Protocol": "bokeh, token",
+        })  # fmt: skip
+        status[origin] = connection.getresponse().status
+        connection.close()
+    assert list(status.values()) == [101, 403]
+
+
+def test_viewer__a_click_shows_the_pixel(viewer: tuple[Page, list[str]]) -> None:
+    page, said = viewer
     at = disc_dataset().isel(y=12, x=7).compute()
     _click(page, 7, 12)
     np.testing.assert_allclose(_numbers(page, "corrected"), at["spec_flux"], rtol=1e-6)
     before = at["spec_flux"] / at["corr_factor"]
     np.testing.assert_allclose(_numbers(page, "observed"), before, rtol=1e-5)
     np.testing.assert_allclose(_numbers(page, "model"), at["mod_flux"], rtol=1e-6)
-    np.testing.assert_allclose(_numbers(page, "factor"), at["corr_factor"], rtol=1e-5)
+    factor = at["corr_factor"].sel(wave=_numbers(page, "wave", "curve")).values
+    np.testing.assert_allclose(_numbers(page, "factor", "curve"), factor, rtol=1e-5)
     link = page.get_by_role("link", name="RA 205.")
     assert "legacysurvey.org/viewer?ra=205." in str(link.get_attribute("href"))
     name = page.locator(".bk-Figure[role=img]").nth(1).get_attribute("aria-label")
@@ -106,8 +172,8 @@ def test_viewer__a_click_shows_the_pixel(window: tuple[Page, list[str]]) -> None
     assert said == []
 
 
-def test_viewer__typed_by_the_keyboard(window: tuple[Page, list[str]]) -> None:
-    page, said = window
+def test_viewer__typed_by_the_keyboard(viewer: tuple[Page, list[str]]) -> None:
+    page, said = viewer
     for axis, value in (("x", "9"), ("y", "14")):
         page.get_by_label(axis, exact=True).fill(value)
         page.get_by_label(axis, exact=True).press("Enter")
@@ -117,16 +183,34 @@ def test_viewer__typed_by_the_keyboard(window: tuple[Page, list[str]]) -> None:
     assert said == []
 
 
-def test_viewer__outside_the_region_is_said(window: tuple[Page, list[str]]) -> None:
-    page, said = window
+def test_viewer__follows_the_pointer_when_told(viewer: tuple[Page, list[str]]) -> None:
+    page, said = viewer
+    flux = disc_dataset()["spec_flux"].compute()
+    page.get_by_label("Follow the pointer").check()
+    for x, y in ((8, 8), (9, 9), (12, 11)):
+        page.mouse.move(*page.evaluate(PLACE, [x, y]))
+    page.get_by_text("pixel x = 12, y = 11").wait_for()
+    np.testing.assert_allclose(_numbers(page, "corrected"), flux.isel(y=11, x=12), rtol=1e-6)
+    page.get_by_label("Follow the pointer").uncheck()
+    page.evaluate(HEAR)
+    page.mouse.move(*page.evaluate(PLACE, [8, 8]))
+    _click(page, 9, 10)
+    heard = page.evaluate("window.heard")
+    assert len(heard) == 1
+    assert "x = 9, y = 10" in heard[0]
+    assert said == []
+
+
+def test_viewer__outside_the_region_is_said(viewer: tuple[Page, list[str]]) -> None:
+    page, said = viewer
     page.get_by_label("y", exact=True).fill("0")
     page.get_by_label("y", exact=True).press("Enter")
     page.get_by_text("outside spec_region: no spectrum here").first.wait_for()
     assert said == []
 
 
-def test_viewer__slider_changes_the_map(window: tuple[Page, list[str]]) -> None:
-    page, said = window
+def test_viewer__slider_changes_the_map(viewer: tuple[Page, list[str]]) -> None:
+    page, said = viewer
     ds = disc_dataset()
     page.get_by_label("Map", exact=True).select_option(label="flux of the spectrum")
     handle = page.locator(".noUi-handle")
@@ -146,9 +230,9 @@ def test_viewer__slider_changes_the_map(window: tuple[Page, list[str]]) -> None:
 
 
 def test_viewer__a_drag_sums_an_aperture_and_data_are_saved(
-    window: tuple[Page, list[str]], tmp_path: Path
+    viewer: tuple[Page, list[str]], tmp_path: Path
 ) -> None:
-    page, said = window
+    page, said = viewer
     page.mouse.move(*page.evaluate(PLACE, [7.6, 8.6]))
     page.mouse.down()
     page.mouse.move(*page.evaluate(PLACE, [9.0, 10.0]))
@@ -166,34 +250,51 @@ def test_viewer__a_drag_sums_an_aperture_and_data_are_saved(
     with page.expect_download() as coming:
         page.get_by_role("button", name="Figure, PDF").click()
     assert coming.value.suggested_filename == "disc_aperture_of_9_pixels.pdf"
+    assert Path(coming.value.path()).read_bytes().startswith(b"%PDF")
     shoot(page, "viewer-aperture")
     assert said == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
-def test_viewer__fits_its_window(address: str, scheme: str, width: int) -> None:
-    with chromium(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
-        page, said = listened(context)
-        page.goto(address)
-        page.wait_for_function(READY)
+def test_viewer__fits_its_window(browser: Browser, address: str, scheme: str, width: int) -> None:
+    with _opened(browser, address, width, color_scheme=scheme) as (page, said):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        ground = page.evaluate(
-            "() => Bokeh.documents[0].get_model_by_name('sed').background_fill_color"
-        )
-        assert (ground == "#15171a") == (scheme == "dark")
+        ground = "() => Bokeh.documents[0].get_model_by_name('sed').background_fill_color"
+        assert page.evaluate(ground) == {"light": "#ffffff", "dark": "#15171a"}[scheme]
+        page.get_by_label("Map", exact=True).select_option(label="flux of the spectrum")
+        page.locator(".noUi-handle").wait_for()
+        require_contrast(page, 12)
+        assert [text for text in page.evaluate(PLOTS) if text[1] < 4.5] == []
+        names = focused(page, 40)
+        assert {"Map", "x", "y", "Follow the pointer", "Figure, PDF", "Data, ECSV"} <= set(names)
         shoot(page, f"viewer-{scheme}-{width}")
+        # the page changes its colours while it is open
+        page.emulate_media(color_scheme="light")
+        page.wait_for_function(f"({ground})() === '#ffffff'")
         assert said == []
 
 
-def test_viewer__all_masked_and_no_spectral_stage(products: Path) -> None:
-    for address in _serve(products / "specphoto_masked.zarr"):
-        with chromium(viewport={"width": 1300, "height": 900}) as context:
-            page, said = listened(context)
-            page.goto(address)
-            page.wait_for_function(READY)
-            page.get_by_text("every channel is masked").first.wait_for()
-            why = "() => Bokeh.documents[0].get_model_by_name('why').text"
-            assert page.evaluate(why) == "every channel is masked"
-            shoot(page, "viewer-masked")
-            assert said == []
+def test_viewer__of_a_fits_file(browser: Browser, tmp_path: Path) -> None:
+    specphoto.write_fits(disc_dataset(), tmp_path / "disc.fits")
+    with _served(tmp_path / "disc.fits") as address, _opened(browser, address) as (page, said):
+        _click(page, 7, 12)
+        flux = disc_dataset()["spec_flux"].isel(y=12, x=7).values
+        np.testing.assert_allclose(_numbers(page, "corrected"), flux, rtol=1e-6)
+        assert said == []
+
+
+def test_viewer__all_masked_and_no_spectral_stage(browser: Browser, tmp_path: Path) -> None:
+    before = specphoto_dataset(9, 60)
+    masked = before.assign(spec_mask=before["spec_mask"] | True)
+    specphoto.write_zarr(masked, tmp_path / "specphoto_masked.zarr")
+    with (
+        _served(tmp_path / "specphoto_masked.zarr") as address,
+        _opened(browser, address) as (page, said),
+    ):
+        page.get_by_text("every channel is masked").first.wait_for()
+        for label in ("why", "why-factor"):
+            text = f"() => Bokeh.documents[0].get_model_by_name('{label}').text"
+            assert page.evaluate(text) == "every channel is masked"
+        shoot(page, "viewer-masked")
+        assert said == []

@@ -19,7 +19,7 @@ from galaxy_files import computing, small_galaxy
 
 import specphoto
 from specphoto import cli
-from specphoto.describe import describe, open_any
+from specphoto.describe import describe, open_described
 from specphoto.errors import InputError
 from specphoto.stages import Stage
 from specphoto.terminal import StageBars
@@ -81,11 +81,15 @@ def test_spatial_then_spectral__products(tmp_path: Path, run: Callable, here: No
         "--no-compensate",
     )  # fmt: skip
     assert (code, out.strip()) == (0, str(tmp_path / "a.zarr"))
-    code, out, _ = run(
+    region = specphoto.open_cube(tmp_path / "a.zarr")["photo_region"].values
+    columns = 1 + np.arange(region.shape[1]) // 2
+    fits.PrimaryHDU((region * columns).astype("i2")).writeto(tmp_path / "labels.fits")
+    code, out, err = run(
         "spectral", tmp_path / "a.zarr", "-o", tmp_path / "b.fits", "--order", 1, "--exclude",
-        "galex_fuv", "--velocity", "measured",
+        "galex_fuv", "--velocity", "measured", "--labels", tmp_path / "labels.fits", "--min-snr", 1,
     )  # fmt: skip
-    assert code == 0
+    assert code == 0, err
+    assert re.search(r"closure \w+: \w+ [+-]\d.\d+ .* after, [+-]\d.\d+ before", err), err
     ds = specphoto.open_cube(tmp_path / "b.fits")
     assert ds.sizes["order"] == 2
     steps = {step["step"]: step["options"] for step in ds.attrs["provenance"] if "options" in step}
@@ -93,6 +97,20 @@ def test_spatial_then_spectral__products(tmp_path: Path, run: Callable, here: No
     assert "galex_fuv" not in steps["match_spectral"]["bands_fitted"]
     assert ds["spec_velocity"].attrs["units"] == "km s-1"
     assert steps["match_spectral"]["velocity"] == "measured"
+    assert steps["match_spectral"]["min_snr"] == 1.0
+    chi2 = ds["chi2"].values
+    known = np.isfinite(chi2)
+    assert (known <= region).all()
+    for column in np.unique(columns[known.any(axis=0)]):  # one fit a bin
+        inside = known & (columns == column)
+        assert np.ptp(chi2[inside]) == 0
+
+
+@pytest.mark.parametrize("value", [1.5, np.nan])
+def test_labels__are_whole_numbers(tmp_path, value):
+    fits.PrimaryHDU(np.array([[1.0, value]])).writeto(tmp_path / "l.fits")
+    with pytest.raises(InputError, match=r"l.fits.*whole numbers"):
+        cli._labels(tmp_path / "l.fits")
 
 
 def test_velocity__word_or_map(tmp_path):
@@ -239,13 +257,13 @@ def test_info__products(tmp_path: Path) -> None:
     specphoto.write_fits(ds, tmp_path / "a.fits")
     specphoto.write_zarr(ds.drop_vars(["corr_factor", "corr_factor_err"]), tmp_path / "a.zarr")
     for name in ("a.fits", "a.zarr"):
-        kind, opened = open_any(tmp_path / name)
+        kind, opened = open_described(tmp_path / name)
         assert kind == "spectrophotometric cube, corrected"
         facts = dict(describe(opened))
         assert facts["redshift"] == "0.03"
         assert "match_spatial (" in facts["history"]
     with pytest.raises(InputError, match="expected a file that can be read"):
-        open_any(tmp_path / "b.fits")
+        open_described(tmp_path / "b.fits")
 
 
 def test_simulate__writes_both_files(tmp_path: Path, run: Callable) -> None:

@@ -10,7 +10,7 @@ from astropy.io import fits
 from spatial_cases import tan_wcs
 
 from specphoto.errors import InputError
-from specphoto.io.fitsfile import FitsArray
+from specphoto.io.fits_array import FitsArray
 from specphoto.io.image_file import Image, parse_image, read_image
 from specphoto.io.image_unit import flux_factor
 from specphoto.photometry.filters import load_filter

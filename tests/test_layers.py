@@ -12,7 +12,7 @@ import specphoto.spatial
 import specphoto.spectral
 
 # the lazy faces; everything else in the two packages is plain numpy
-FACES = {"match", "graph", "inputs", "register", "sums", "velocity"}
+FACES = {"bins", "match", "graph", "inputs", "register", "sums", "velocity"}
 
 
 def kernels() -> list[str]:
@@ -45,6 +45,11 @@ def test_kernels__import_neither_dask_nor_xarray():
 def test_import__is_light(module):
     heavy = ("dask", "distributed", "xarray", "zarr", "h5py", "astropy", "scipy", "matplotlib")
     assert loaded_by(module, among=heavy) == []
+
+
+def test_viewer__starts_without_what_it_may_need_later():
+    later = ("matplotlib", "distributed", "scipy.signal")
+    assert loaded_by("specphoto.cli_look", "specphoto.viewer", among=later) == []
 
 
 def test_faces__are_lazy_layers_only():

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from factories import specphoto_dataset
 from matplotlib.figure import Figure
+from test_spatial_registration import observed
 
+import specphoto
 from specphoto import plot
 from specphoto.errors import InputError
+from specphoto.maps import QUANTITIES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -100,3 +103,66 @@ def test_spread_pixels__from_bright_to_faint(ds: xr.Dataset) -> None:
 def test_spread_pixels__nothing_trusted(ds: xr.Dataset) -> None:
     with pytest.raises(InputError, match="expected pixels in spec_region, found none"):
         plot.spread_pixels(ds.assign(spec_region=ds["spec_region"] & False), 2)
+
+
+@pytest.fixture(scope="module")
+def unknown(ds: xr.Dataset) -> xr.Dataset:
+    """The same galaxy, of which nothing is known but where it is."""
+    floats = [name for name in ds.data_vars if ds[name].dtype.kind == "f"]
+    empty = ds.assign({name: ds[name] * np.nan for name in floats})
+    return empty.assign_attrs(correlation={"model": "none"})
+
+
+FIGURES = {
+    "rgb_image": (lambda ds, ax: plot.rgb_image(ds, ax), "no image has a known pixel"),
+    "pixel_sed": (lambda ds, ax: plot.pixel_sed(ds, ax, pixel=(5, 4)), "every channel is masked"),
+    "aperture": (
+        lambda ds, ax: plot.pixel_sed(ds, ax, aperture=np.ones((11, 9), bool)),
+        "every channel is masked",
+    ),
+    "pixel_residuals": (
+        lambda ds, ax: plot.pixel_residuals(ds, ax, pixel=(5, 4)), "every channel is masked",
+    ),
+    "correction_factors": (
+        lambda ds, ax: plot.correction_factors(ds, ax, pixels=[(5, 4)]), "no factor in these",
+    ),
+    "no pixels": (lambda ds, ax: plot.correction_factors(ds, ax, pixels=[]), "no pixel was named"),
+    "closure": (lambda ds, ax: plot.closure(ds, ax), "no trusted pixel has a band"),
+    "closure of one band": (
+        lambda ds, ax: plot.closure(ds, ax, bands=["sdss_g"]), "no trusted pixel has a band",
+    ),
+    **{
+        f"map of {name}": (
+            lambda ds, ax, name=name: plot.pixel_map(ds, ax, name), "unknown in every pixel",
+        )
+        for name in QUANTITIES if name != "n_band"
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures__of_nothing_say_so(unknown: xr.Dataset, ax: Axes, name: str) -> None:
+    draw, why = FIGURES[name]
+    assert draw(unknown, ax) is ax
+    assert why in " ".join(text.get_text() for text in ax.texts)
+    ax.figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("name", ["correction_factors", "closure"])
+def test_figures__before_the_spectral_stage_say_so(ax: Axes, name: str) -> None:
+    draw, _ = FIGURES[name]
+    draw(specphoto_dataset(9, 12), ax)
+    assert ax.texts[0].get_text().startswith("no spectral stage")
+
+
+def test_registration__of_a_matched_cube_and_of_nothing() -> None:
+    matched = specphoto.match_spatial(*observed(), register="report")
+    out = matched[[name for name in matched if str(name).startswith("register_")]].compute()
+    axes = Figure(figsize=(12, 4)).subplots(1, 3)
+    plot.registration(out, axes)
+    assert np.nanmax(axes[0].images[0].get_array()) == pytest.approx(1.0)
+    empty = out.assign(register_image=out["register_image"] * np.nan)
+    axes = Figure().subplots(1, 3)
+    plot.registration(empty, axes)
+    said = {ax.texts[0].get_text() for ax in axes}
+    assert {words.rpartition(" in ")[0] for words in said} == {"no light to compare"}

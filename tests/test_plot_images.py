@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from factories import disc_dataset
 from matplotlib.figure import Figure
+from test_spatial_registration import observed
 
+import specphoto
 from specphoto import plot
 from specphoto.spatial.kernel import kernel_report, matching_kernel
 from specphoto.spatial.psf import PSF
@@ -96,4 +98,12 @@ def test_image__kernel() -> Figure:
     made = matching_kernel(source, target, 0.5)
     figure = Figure(figsize=(8.0, 3.6))
     plot.kernel(kernel_report(source, target, made, 0.5), list(figure.subplots(1, 2)))
+    return figure
+
+
+@same
+def test_image__registration() -> Figure:
+    out = specphoto.register(*observed(), bands=["sdss_r"])
+    figure = Figure(figsize=(10.0, 3.2))
+    plot.registration(out, list(figure.subplots(1, 3)))
     return figure

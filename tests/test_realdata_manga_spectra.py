@@ -124,26 +124,11 @@ def tolerance(sn: float) -> float:
     return 0.02 + 0.03 / sn
 
 
-def doubted(spectrum: Spectrum, out: xr.Dataset) -> bool:
-    """Whether the photometry is that of mere noise: no model fits it, and that is said.
-
-    The images are made of the spectrum here: where its S/N is below 1, in the blue, they have its
-    noise but errors of 2%.
-    """
-    if spectrum.sn >= 2.0:
-        return False
-    assert (out.fit_flag.values & 1).all()
-    return True
-
-
 @pytest.mark.parametrize("key", GOOD, ids=lambda k: f"{k[0][6:-8]}-{k[1]}")
 def test_manga_spectra__the_injected_tilt_comes_back(matched, key):
     spectrum, out = matched[key]
     factor = out.corr_factor.values[:, 0, :]
     wrong = factor[:, 1] / spectrum.tilt - 1.0
-    if doubted(spectrum, out):
-        assert np.median(np.abs(wrong)) < 0.1
-        return
     assert np.median(np.abs(wrong)) < tolerance(spectrum.sn)
     # and beside the copy that was not tilted, whose factor is that of MaNGA's own calibration
     against = factor[:, 1] / factor[:, 0] / spectrum.tilt - 1.0
@@ -179,9 +164,6 @@ def test_manga_spectra__synthetic_photometry_closes(matched, key):
     tilted = out.isel(x=1)
     gri = COVERED[:3]
     after = np.abs(tilted.closure_after.values[gri])
-    if doubted(spectrum, out):
-        assert after.max() < 0.2
-        return
     assert after.max() < 1.0857 * (0.02 + 0.06 / spectrum.sn) + 0.005
     assert np.abs(tilted.closure_before.values[gri]).max() > 0.03
 

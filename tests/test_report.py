@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from factories import disc_dataset, specphoto_dataset
+from factories import disc_dataset
+from report_files import NAME
 from typer.testing import CliRunner
 
 from specphoto.cli import app
 from specphoto.errors import InputError
-from specphoto.io import write_zarr
-from specphoto.report import write_index, write_page
+from specphoto.pipeline import Products
+from specphoto.report import write_index
 from specphoto.report.numbers import checks, quality_numbers, worst
 from specphoto.report.page import page_row
-from specphoto.report.sample import find_products, run_rows
+from specphoto.report.run import run_rows
+from specphoto.report.sample import find_products
+from specphoto.stages import Stage
+from specphoto.timings import read_timings, write_timings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,82 +67,104 @@ def test_checks__limits(changed: dict[str, object], what: str, status: str) -> N
     assert _verdicts(**changed)[what] == status
 
 
-@pytest.fixture(scope="module")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("products") / "corr_specphoto_disc.zarr"
-    write_zarr(DS, path)
-    return path
+def _page(reported: Path, stem: str) -> str:
+    return (reported / "report" / f"{stem}.html").read_text()
 
 
-def test_write_page__one_file_that_needs_nothing_else(product: Path, tmp_path: Path) -> None:
-    numbers = write_page(product, tmp_path / "disc.html", run={"seconds": "12.5"})
-    text = (tmp_path / "disc.html").read_text()
-    assert numbers["verdict"] == "pass"
+def test_page__is_one_file_that_needs_nothing_else(reported: Path) -> None:
+    text = _page(reported, "corr_specphoto_disc")
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)
     assert "http" not in re.sub(r'base64,[^"]*', "", text)
     images = re.findall(r"<img alt=\"([^\"]*)\"", text)
     assert len(images) >= 6
     assert all(len(alt) > 30 for alt in images)
-    for words in ("Every check passed.", "match_spatial", "12.5", "does not say which PSFs"):
+    for words in ("Every check passed.", "match_spatial", "does not say which PSFs"):
         assert words in text
-    assert page_row(tmp_path / "disc.html") == numbers
-    assert list(tmp_path.glob(".*")) == []
+    row = page_row(reported / "report" / "corr_specphoto_disc.html")
+    assert (row["verdict"], row["name"]) == ("pass", NAME)
+    assert row["n_pixel"] == DS["spec_region"].sum()
+    assert list((reported / "report").glob(".*")) == []
 
 
-def test_write_page__texts_are_escaped(tmp_path: Path) -> None:
-    write_zarr(DS.assign_attrs(name="<script>alert(1)</script>"), tmp_path / "specphoto_x.zarr")
-    write_page(tmp_path / "specphoto_x.zarr", tmp_path / "x.html")
-    assert "<script>alert" not in (tmp_path / "x.html").read_text()
+def test_page__texts_are_escaped(reported: Path) -> None:
+    text = _page(reported, "corr_specphoto_disc")
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)" in text
 
 
-def test_write_page__without_spectral_stage(tmp_path: Path) -> None:
-    write_zarr(specphoto_dataset(9, 60), tmp_path / "specphoto_toy.zarr")
-    numbers = write_page(tmp_path / "specphoto_toy.zarr", tmp_path / "toy.html")
-    assert numbers["verdict"] == "warn"
-    assert "spectral stage: not done: there is no factor" in numbers["reasons"]
+def test_page__timings_of_the_run(reported: Path) -> None:
+    text = _page(reported, "corr_specphoto_disc")
+    assert '<th scope="row">check (s)</th><td>12.5</td>' in text
+    assert "41.5" in _page(reported, "masked")  # of the sample's table
+    assert "No timings are known" in _page(reported, "specphoto_plain")
 
 
-def test_write_page__all_masked(tmp_path: Path) -> None:
-    write_zarr(DS.assign(spec_mask=DS["spec_mask"] | True), tmp_path / "specphoto_m.zarr")
-    numbers = write_page(tmp_path / "specphoto_m.zarr", tmp_path / "m.html")
-    assert numbers["verdict"] == "fail"
-    assert "masked channels in spec_region: 100.0%" in numbers["reasons"]
+def test_page__without_spectral_stage(reported: Path) -> None:
+    row = page_row(reported / "report" / "specphoto_plain.html")
+    assert row["verdict"] == "warn"
+    assert "spectral stage: not done: there is no factor" in row["reasons"]
 
 
-def test_write_page__no_trusted_pixel(tmp_path: Path) -> None:
-    write_zarr(DS.assign(spec_region=DS["spec_region"] & False), tmp_path / "specphoto_n.zarr")
-    numbers = write_page(tmp_path / "specphoto_n.zarr", tmp_path / "n.html")
-    assert "pixels in spec_region: 0" in numbers["reasons"]
+def test_page__all_masked(reported: Path) -> None:
+    row = page_row(reported / "report" / "masked.html")
+    assert row["verdict"] == "fail"
+    assert "masked channels in spec_region: 100.0%" in row["reasons"]
 
 
-def test_write_index__goes_on_and_says_what_cannot_be_read(product: Path, tmp_path: Path) -> None:
-    write_zarr(DS.assign_attrs(name="one"), tmp_path / "corr_specphoto_one.zarr")
-    (tmp_path / "corr_specphoto_bad.fits").write_bytes(b"SIMPLE")
-    (tmp_path / "summary.csv").write_text("name,seconds\ncorr_specphoto_one,41.5\n")
-    index = write_index(tmp_path)
-    text = index.read_text()
-    assert '"verdict": "fail"' in text
-    assert "corr_specphoto_bad.fits: expected" in text
-    assert '"run_seconds": 41.5' in text
-    page = index.parent / "corr_specphoto_one.html"
-    assert "41.5" in page.read_text()
-    assert (index.parent / "thumbnails" / "corr_specphoto_one.png").stat().st_size > 100
+def test_page__no_trusted_pixel(reported: Path) -> None:
+    row = page_row(reported / "report" / "untrusted.html")
+    assert "pixels in spec_region: 0" in row["reasons"]
+
+
+def test_index__has_every_galaxy(reported: Path) -> None:
+    text = _page(reported, "index")
+    rows = json.loads(text.split('id="rows">')[1].split("</script>")[0])
+    assert [row["name"] for row in rows] == [
+        "corr_specphoto_bad", NAME, "disc", "toy", "disc", "gone",
+    ]  # fmt: skip
+    by_page = {row.get("page"): row for row in rows}
+    assert by_page["masked.html"]["run_seconds"] == 41.5
+    missing = [row for row in rows if row["name"] in ("gone", "corr_specphoto_bad")]
+    assert [row["verdict"] for row in missing] == ["fail", "fail"]
+    assert "corr_specphoto_bad.fits: expected" in missing[0]["reasons"][0]
+    assert missing[1]["reasons"] == ["no product: gone.fits: no such file"]
+    thumbnails = [row["thumbnail"] for row in rows if row.get("thumbnail")]
+    assert len(thumbnails) == 4
+    assert all((reported / "report" / path).stat().st_size > 100 for path in thumbnails)
+
+
+def test_write_index__goes_on_where_it_ended(reported: Path) -> None:
+    page = reported / "report" / "corr_specphoto_disc.html"
     before = page.stat().st_mtime_ns
     made: list[tuple[int, int]] = []
-    write_index(tmp_path, progress=lambda *now: made.append(now))
+    write_index(reported, progress=lambda *now: made.append(now))
     assert page.stat().st_mtime_ns == before
-    assert made == [(2, 2)]  # the bad one again
+    assert made == [(5, 5)]  # the bad one again
 
 
 def test_find_products__zarr_before_fits(tmp_path: Path) -> None:
-    for name in ("specphoto_a.fits", "specphoto_a.zarr", "summary.csv", "specphoto_b.zarr"):
+    for name in ("specphoto_a.fits", "specphoto_a.zarr", "b.fits", "c.fits", "d.zarr", "e.zarr"):
         (tmp_path / name).mkdir() if name.endswith("zarr") else (tmp_path / name).touch()
-    (tmp_path / "specphoto_a.zarr" / "zarr.json").touch()
-    assert find_products(tmp_path) == {"specphoto_a": tmp_path / "specphoto_a.zarr"}
+    for name in ("specphoto_a", "d"):
+        (tmp_path / f"{name}.zarr" / "zarr.json").touch()
+    found = find_products(tmp_path, ["b", "gone"])
+    assert [path.name for path in found.values()] == ["b.fits", "d.zarr", "specphoto_a.zarr"]
 
 
-def test_run_rows__none_without_a_table(tmp_path: Path) -> None:
+def test_run_rows__of_a_csv_where_there_is_no_parquet(tmp_path: Path) -> None:
     assert run_rows(tmp_path) == {}
+    (tmp_path / "summary.csv").write_text("name,seconds,reason\ng0,41.5,\n,1.0,x\n")
+    assert run_rows(tmp_path) == {"g0": {"name": "g0", "seconds": 41.5}}
+
+
+def test_timings__of_an_older_product_are_not_shown(tmp_path: Path) -> None:
+    product = tmp_path / "specphoto_a.fits"
+    product.touch()
+    write_timings(Products(product, None, [Stage("spectral match", 3, 3, 9.5)], {"open": 1.25}))
+    stage = "spectral match, 3 tasks, summed over workers"
+    assert read_timings(product) == {"open": 1.25, stage: 9.5}
+    os.utime(product, (2e9, 2e9))
+    assert read_timings(product) == {}
 
 
 def test_write_index__nothing_there(tmp_path: Path) -> None:
@@ -144,9 +172,11 @@ def test_write_index__nothing_there(tmp_path: Path) -> None:
         write_index(tmp_path)
 
 
-def test_report__command(product: Path, tmp_path: Path) -> None:
-    made = CliRunner().invoke(app, ["report", str(product), "-o", str(tmp_path / "page.html")])
+def test_report__command_for_one_galaxy(reported: Path, tmp_path: Path) -> None:
+    made = CliRunner().invoke(
+        app, ["report", str(reported / "untrusted.zarr"), "-o", str(tmp_path / "page.html")]
+    )
     assert made.exit_code == 0
-    assert (tmp_path / "page.html").is_file()
+    assert page_row(tmp_path / "page.html")["verdict"] == "fail"
     missing = CliRunner().invoke(app, ["report", str(tmp_path / "no")])
     assert "found nothing there" in str(missing.exception)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from numpy.polynomial import legendre as reference
 
-from specphoto.spectral.legendre import basis, evaluate, evaluate_err, fit_factor, normalized
+from specphoto.spectral.legendre import (
+    basis,
+    evaluate,
+    evaluate_err,
+    fit_factor,
+    lower_order,
+    normalized,
+)
 
 WAVE = 10.0 ** (np.log10(3621.6) + 1e-4 * np.arange(4563))
 X = normalized(WAVE, WAVE[0], WAVE[-1])
@@ -217,3 +224,34 @@ def test_fit_factor__one_unknown_pixel_leaves_its_neighbours_alone():
     fit = fit_factor(flux, variance, good, model, basis(X, 3))
     np.testing.assert_allclose(fit.coef[[0, 2]], alone.coef, rtol=1e-10)
     assert np.isnan(fit.coef[1]).all()
+
+
+def test_lower_order__is_that_of_a_joint_gaussian_with_coefficients_near_0():
+    # the same update by hand: information of the pixel and of 10% about 0 from order 2 on
+    rng = np.random.default_rng(4)
+    half = rng.normal(size=(5, 4, 4)) * [0.03, 0.05, 0.2, 0.3]
+    cov = half.transpose(0, 2, 1) @ half / 4 + 1e-4 * np.eye(4)
+    cov[:, 1] *= 0.1  # order 1 is known
+    cov[:, :, 1] *= 0.1
+    cov[4] = 1e-4 * np.eye(4)  # and all of the last
+    coef = np.array([1.2, 0.1, 0.3, -0.2]) + rng.normal(size=(5, 4)) * 0.1
+    rest, order = lower_order(coef, cov, np.full(5, 3))
+    error = np.sqrt(np.einsum("pkk->pk", cov)) / coef[:, :1]
+    for p in range(5):
+        n = next((k - 1 for k in range(1, 4) if error[p, k] >= 0.1), 3)
+        assert order[p] == n
+        prior = np.diag(np.where(np.arange(4) > n, 1.0 / (0.1 * coef[p, 0]) ** 2, 0.0))
+        joint = np.linalg.inv(np.linalg.inv(cov[p]) + prior)
+        np.testing.assert_allclose(rest[p] @ cov[p], joint, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(rest[p] @ coef[p], joint @ np.linalg.inv(cov[p]) @ coef[p],
+                                   rtol=1e-9, atol=1e-12)  # fmt: skip
+    assert set(order) >= {1, 3}
+
+
+def test_lower_order__leaves_orders_that_the_spectrum_left_out_and_unknown_pixels():
+    cov = np.stack([np.diag([1e-4, 1.0, 0.01, 0.01]), np.full((4, 4), np.nan)])
+    coef = np.array([[1.0, 0.5, 0.0, 0.0], [np.nan] * 4])
+    rest, order = lower_order(coef, cov, np.array([1, -1]))
+    np.testing.assert_array_equal(order, [0, -1])
+    np.testing.assert_allclose(np.diag(rest[0] @ cov[0]), [1e-4, 0.01 / 1.01, 0.01, 0.01])
+    np.testing.assert_array_equal(rest[1], np.eye(4))

@@ -9,6 +9,7 @@ import dask
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 from lazy import graph_size, raise_if_computes
 from spectral_cases import BANDS, COVERED, LIBRARY, WAVE, P, Z, dataset, pixels, reference
 
@@ -17,8 +18,9 @@ from specphoto.errors import InputError
 from specphoto.io.corr_factor import with_factor
 from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
+from specphoto.spatial.sums import sum_spectra
 from specphoto.spectral.match import match_spectral
-from specphoto.spectral.pixel import correct_pixels
+from specphoto.spectral.pixel import Pixels, correct_pixels
 
 ADDED = (
     "corr_coef", "corr_cov", "corr_photo_cov", "corr_factor", "corr_factor_err", "mod_flux", "chi2",
@@ -220,6 +222,109 @@ def test_match_spectral__coherent_needs_beams_enough(cube, result):
     np.testing.assert_array_equal(out.corr_terms, 0)
     np.testing.assert_array_equal(out.corr_coef, result.corr_coef)
     np.testing.assert_allclose(out.closure_after, result.closure_after, atol=1e-5)
+
+
+# --- bins ------------------------------------------------------------------------------------
+
+
+INDEPENDENT = {"model": "none"}
+
+
+def test_match_spectral__bins_of_one_pixel_are_the_pixels(cube, result):
+    labels = np.arange(1, 64).reshape(7, 9)
+    labels[~cube.spec_region.values] = 0
+    alone = cube.assign_attrs(correlation=INDEPENDENT)
+    with raise_if_computes():
+        out = match(alone, labels=labels)
+    out = out.compute()
+    for name in (*ADDED, "corr_order", "fit_flag", "spec_flux", "spec_err"):
+        np.testing.assert_allclose(out[name], result[name], rtol=2e-4, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(out.spec_mask, result.spec_mask)
+
+
+def test_match_spectral__a_bin_is_solved_as_its_mean_pixel():
+    faint = dataset((6, 9), sn=3.0).assign_attrs(correlation=INDEPENDENT)
+    labels = 1 + np.arange(54).reshape(6, 9) // 9 // 3 * 3 + np.arange(9) // 3
+    labels[:3, :3] = 0  # the corner has no data
+    labels[5, 8] = -1
+    out = match(faint, labels=labels).compute()
+    mean = Pixels(*(
+        np.stack([
+            np.asarray(faint[name].values, float)[:, labels == k].mean(axis=1)
+            if name != "spec_err"
+            else np.sqrt((faint[name].values.astype(float)[:, labels == k] ** 2).sum(axis=1))
+            / (labels == k).sum()
+            for k in range(2, 7)
+        ])
+        for name in ("photo_flux", "photo_err", "spec_flux", "spec_err")
+    ), bad=np.zeros((5, WAVE.size), bool))  # fmt: skip
+    found = correct_pixels(mean, reference())
+    for k in range(2, 7):
+        coef = out.corr_coef.values[:, labels == k]
+        np.testing.assert_allclose(coef, found.coef[k - 2][:, None].repeat(coef.shape[1], 1),
+                                   rtol=1e-3, atol=1e-4)  # fmt: skip
+        np.testing.assert_allclose(out.closure_after.values[:, labels == k][:, 0],
+                                   found.closure_after[k - 2], atol=1e-3)  # fmt: skip
+    assert np.isnan(out.corr_factor.values[:, labels < 1]).all()
+    assert out.spec_mask.values[:, labels < 1].all()
+    assert (out.model_index.values[labels < 1] == -1).all()
+    # that is what bins are for
+    pixel = match(faint).compute()
+    error, of_pixel = (np.median(r.corr_factor_err.values[:, labels > 0]) for r in (out, pixel))
+    assert error < 0.9 * of_pixel
+
+
+def test_match_spectral__bins_taken_together_close_in_their_own_bands():
+    faint = dataset((6, 9), sn=10.0).assign_attrs(correlation=INDEPENDENT)
+    labels = 1 + np.arange(54).reshape(6, 9) // 9 // 2 * 9 + np.arange(9)
+    labels[~faint.spec_region.values] = 0
+    out = match(faint, labels=labels, coherent=True).compute()
+    assert (out.corr_terms.values >= 1).all()
+    whole = sum_spectra(out.drop_vars("spec_lsf"), labels).compute()
+    r = BANDS.index("sdss_r")
+    weights, _ = photon_weights(WAVE, load_filters(["sdss_r"]))
+    inside = np.nan_to_num(whole.spec_flux.values) @ weights[:, 0]
+    closure = -2.5 * np.log10(inside / whole.photo_flux.values[:, r])
+    painted = [out.closure_after.values[r, labels == k][0] for k in whole.label.values]
+    np.testing.assert_allclose(painted, closure, atol=0.02)
+
+
+def test_match_spectral__bins_move_at_the_mean_of_their_pixels(cube):
+    labels = np.where(cube.spec_region.values, 1 + np.arange(63).reshape(7, 9) // 21, 0)
+    velocity = np.where(np.arange(63).reshape(7, 9) % 2, 100.0, np.nan)
+    out = match(cube.assign_attrs(correlation=INDEPENDENT), labels=labels, velocity=velocity)
+    with_one = match(cube.assign_attrs(correlation=INDEPENDENT), labels=labels,
+                     velocity=np.full((7, 9), 100.0))  # fmt: skip
+    np.testing.assert_array_equal(out.corr_coef.compute(), with_one.corr_coef.compute())
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.ones((3, 3), int), "labels"),
+        (np.zeros((7, 9), int), "label"),
+        (np.ones((7, 9)), "integ"),
+    ],
+)
+def test_match_spectral__refuses_labels_that_are_none(cube, labels, message):
+    with pytest.raises(InputError, match=message):
+        match(cube.assign_attrs(correlation=INDEPENDENT), labels=labels)
+
+
+def test_match_spectral__spectra_below_the_least_sn_have_no_factor(cube, result):
+    dim = cube.copy()
+    noisy = (cube.y < 3) & (cube.x > 4)
+    dim["spec_err"] = (cube.spec_err * xr.where(noisy, 10.0, 1.0).astype("f4")).transpose(
+        *cube.spec_err.dims
+    )
+    out = match(dim, min_snr=5.0).compute()
+    known = np.isfinite(out.corr_coef.values[0])
+    np.testing.assert_array_equal(known, np.isfinite(result.corr_coef.values[0]) & ~noisy.values)
+    assert out.spec_mask.values[:, noisy.values].all()
+    assert (out.corr_order.values[noisy.values] == -1).all()
+
+
+# --- what the sky left -------------------------------------------------------------------------
 
 
 def with_pedestal(cube, pedestal):

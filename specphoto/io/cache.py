@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-__all__ = ["Source", "cache_folder", "evict"]
+__all__ = ["DAMAGE", "GZIP_MAGIC", "Source", "cache_folder", "evict"]
 
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 22
 # isal's stub declares its error to be an instance
 _ISAL_ERROR: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]
-_DAMAGE = (EOFError, gzip.BadGzipFile, _ISAL_ERROR, zlib.error)
+DAMAGE = (EOFError, gzip.BadGzipFile, _ISAL_ERROR, zlib.error)
 _ABANDONED = 86400.0
 # decompressed cubes, and the model photometry of :mod:`specphoto.io.model_cache`
 _ENTRIES = ("*.fits", "models-*.npz")
@@ -79,7 +79,7 @@ class Source:
                 str(path), expected="a file that can be read",
                 found=(error.strerror or str(error)).lower(), remedy="check the path",
             ) from error  # fmt: skip
-        return cls(str(full), state.st_size, state.st_mtime_ns, magic == _GZIP_MAGIC)
+        return cls(str(full), state.st_size, state.st_mtime_ns, magic == GZIP_MAGIC)
 
     @property
     def key(self) -> str:
@@ -109,6 +109,12 @@ class Source:
             return _opened(copy)
         except FileNotFoundError:
             return _decompress(self.path, copy)
+
+    def forget(self) -> None:
+        """Remove the decompressed copy, where there is one: nobody will need it soon."""
+        if self.gzipped:
+            with contextlib.suppress(OSError):
+                (cache_folder() / f"{self.key}.fits").unlink()
 
 
 def cache_folder() -> Path:
@@ -170,7 +176,7 @@ def _gunzip(path: str, target: Path) -> None:
     try:
         with igzip.open(path, "rb") as packed, target.open("wb") as plain:
             shutil.copyfileobj(packed, plain, _BLOCK)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(
             path, expected="a whole gzip file",
             found=f"a truncated or damaged one ({error})", remedy="download or copy it again",

@@ -9,7 +9,9 @@ import numpy as np
 
 from specphoto.cube import add_provenance, annotate
 from specphoto.io import survey
-from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.fitsfile import Chunks, FitsFile, open_fits
+from specphoto.io.lazy_array import elementwise
+from specphoto.io.outline import Outline
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from astropy.io import fits
     from numpy.typing import NDArray
+
+    from specphoto.io.cards import Cards
+    from specphoto.io.survey import Headerlike
 
 __all__ = ["READER", "CalifaReader"]
 
@@ -28,11 +33,22 @@ class CalifaReader:
 
     name: str = "califa"
 
-    def matches(self, headers: Mapping[str, fits.Header]) -> bool:
+    def matches(self, headers: Mapping[str, Headerlike]) -> bool:
         """Whether the primary HDU is a cube, and errors with CALIFA's companions follow."""
         cube = headers["PRIMARY"].get("NAXIS") == 3
         return cube and "ERROR" in headers and not headers.keys().isdisjoint(
             {"BADPIX", "ERRWEIGHT", "FIBCOVER"}
+        )  # fmt: skip
+
+    def outline(self, headers: Mapping[str, Cards], path: str) -> Outline:
+        """What a table says of the cube; see :func:`specphoto.io.outline.outline`."""
+        found = [headers["PRIMARY"]]
+        return Outline(
+            kind="ifs", survey=self.name,
+            name=survey.object_name(path, survey.card(found, "OBJECT")),
+            position=survey.position(found, ("RA", "DEC"), ("CRVAL1", "CRVAL2")),
+            z=survey.redshift_of(found, survey.instrument("califa"), None),
+            shape=headers["PRIMARY"].shape,
         )  # fmt: skip
 
     def open(
@@ -60,7 +76,7 @@ class CalifaReader:
         if psf_fwhm is None:
             survey.assume(file.path, assumed, f"PSF of {psf['fwhm']} arcsec ({psf['model']})")
         lsf = np.full(wave.shape, fwhm * survey.SIGMA_PER_FWHM, np.float32)
-        chunk = plane_chunks(file["PRIMARY"].shape, chunks)
+        chunk = file.chunks("PRIMARY", chunks)
         fatal = survey.fatal_bits(facts["mask"], mask_bits)
         ds = _cube(file, wave, lsf, chunk, facts, fatal)
         ds = annotate(
@@ -68,7 +84,7 @@ class CalifaReader:
             kind="ifs",
             survey=self.name,
             setup=setup,
-            name=survey.object_name(file.path, header.get("OBJECT")),
+            name=survey.object_name(file.name, header.get("OBJECT")),
             **survey.place([header], survey.celestial(header, file.path), ("RA", "DEC")),
             **survey.extinction_of([header], facts),
             redshift=survey.redshift_of([header], facts, redshift),
@@ -104,22 +120,25 @@ def _cube(
     fatal: int,
 ) -> xr.Dataset:
     scale = np.float32(survey.flux_scale(file["PRIMARY"].header, facts["flux_unit"]))
-    flux = file.dask("PRIMARY", chunks)
-    error = file.dask("ERROR", chunks)
-    bits = file.dask("BADPIX", chunks, dtype=np.uint32)
-    bad = survey.lazily(survey.flagged, bits, fatal=fatal, dtype=bool)
+    flux, error = file.array("PRIMARY"), file.array("ERROR")
+    known = [flux, error, file.array("BADPIX", dtype=np.uint32)]
     if "FIBCOVER" in file and file["FIBCOVER"].shape == file["PRIMARY"].shape:
-        bad = bad | (file.dask("FIBCOVER", chunks, dtype=np.int32) == 0)
+        known.append(file.array("FIBCOVER", dtype=np.int32))
     limit = facts["bad_error"]
-    mask = survey.lazily(_unusable, flux, error, bad, limit=limit, dtype=bool)
-    var = survey.lazily(_variance, error, scale=scale, limit=limit, dtype=np.float32)
-    return survey.cube_dataset(flux * scale, var, mask, wave, lsf)
+    return survey.cube_dataset(
+        elementwise(survey.scaled, flux, scale=scale, dtype=np.float32),
+        elementwise(_variance, error, scale=scale, limit=limit, dtype=np.float32),
+        elementwise(_unusable, *known, fatal=fatal, limit=limit, dtype=bool),
+        wave, lsf, chunks,
+    )  # fmt: skip
 
 
 def _unusable(
-    flux: NDArray[np.float32], error: NDArray[np.float32], bad: NDArray[np.bool_], limit: float
-) -> NDArray[np.bool_]:
-    return bad | ~((error > 0) & (error < limit)) | ~np.isfinite(flux)
+    flux: NDArray[np.float32], error: NDArray[np.float32], bits: NDArray[np.uint32],
+    cover: NDArray[np.int32] | None = None, *, fatal: int, limit: float,
+) -> NDArray[np.bool_]:  # fmt: skip
+    bad = survey.flagged(bits, fatal) | ~((error > 0) & (error < limit)) | ~np.isfinite(flux)
+    return bad if cover is None else bad | (cover == 0)
 
 
 def _variance(error: NDArray[np.float32], scale: float, limit: float) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["with_factor"]
+__all__ = ["factor_now", "with_factor"]
 
 _DIMS = ("wave", "y", "x")
 
@@ -47,12 +47,7 @@ def with_factor(ds: xr.Dataset, chunks: dict[str, Any] | None = None) -> xr.Data
     """
     if "corr_coef" not in ds.variables:
         return ds
-    if "corr_range" not in ds.attrs:
-        raise InputError(
-            identify(ds), expected="the attribute corr_range beside corr_coef",
-            found="none", remedy="give the range of wavelengths (Angstrom) that it is defined on",
-        )  # fmt: skip
-    x = legendre.normalized(ds["wave"].values, *ds.attrs["corr_range"])
+    x = _abscissa(ds)
     blocks = da.core.normalize_chunks(
         tuple((chunks or ds["spec_flux"].chunksizes).get(dim, -1) for dim in _DIMS),
         shape=tuple(ds.sizes[dim] for dim in _DIMS),
@@ -64,6 +59,42 @@ def with_factor(ds: xr.Dataset, chunks: dict[str, Any] | None = None) -> xr.Data
         if name in out:
             out[name].attrs = {"long_name": VARIABLES[name].doc, "units": VARIABLES[name].unit}
     return out
+
+
+def factor_now(ds: xr.Dataset) -> dict[str, NDArray[np.float32]]:
+    """Compute ``corr_factor`` and ``corr_factor_err`` of coefficients in memory, without Dask.
+
+    Parameters
+    ----------
+    ds
+        A dataset with ``corr_coef`` (order, ...), ``corr_cov`` (order, order_2, ...) or without,
+        and ``wave``.
+
+    Returns
+    -------
+    dict
+        Arrays ``(n_wave, ...)`` by name.
+
+    Raises
+    ------
+    InputError
+        If the attribute ``corr_range`` is missing.
+    """
+    x = _abscissa(ds)
+    out = {"corr_factor": _factor(ds["corr_coef"].values, x)}
+    if "corr_cov" in ds:
+        out["corr_factor_err"] = _error(ds["corr_cov"].values, x)
+    return out
+
+
+def _abscissa(ds: xr.Dataset) -> NDArray[np.float64]:
+    """Wavelengths scaled to the polynomials' range, ``(n_wave,)``."""
+    if "corr_range" not in ds.attrs:
+        raise InputError(
+            identify(ds), expected="the attribute corr_range beside corr_coef",
+            found="none", remedy="give the range of wavelengths (Angstrom) that it is defined on",
+        )  # fmt: skip
+    return legendre.normalized(ds["wave"].values, *ds.attrs["corr_range"])
 
 
 def _on_blocks(

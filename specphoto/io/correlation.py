@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from astropy.io import fits
     from numpy.typing import NDArray
 
-    from specphoto.io.fitsfile import FitsFile, FitsTable
+    from specphoto.io.fits_array import FitsTable
+    from specphoto.io.fitsfile import FitsFile
 
 __all__ = ["half_plane", "read_correlation", "spec_corr"]
 

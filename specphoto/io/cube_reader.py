@@ -14,6 +14,7 @@ import xarray as xr
 from specphoto.cube import SCHEMA_VERSION
 from specphoto.errors import InputError
 from specphoto.io.corr_factor import with_factor
+from specphoto.io.fits_group import describe_group
 from specphoto.io.fits_layout import ATTRIBUTES, image_dims
 from specphoto.io.fitsfile import open_fits, plane_chunks
 from specphoto.io.pixedfit_cube import is_pixedfit, open_pixedfit
@@ -62,7 +63,7 @@ def open_cube(
         If the path is not a product, or not a whole one.
     """
     folder = Path(path)
-    if folder.is_dir():
+    if folder.is_dir() and describe_group(folder) is None:
         return _open_zarr(folder, chunks)
     file = open_fits(path)
     if ATTRIBUTES in file:

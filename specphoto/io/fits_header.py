@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import FITSFixedWarning
 
 import specphoto
-from specphoto.cube import celestial_wcs, identify
-from specphoto.errors import InputError
+from specphoto.cube import own_wcs
 from specphoto.spectral.wavelength import vacuum_to_air
 
 if TYPE_CHECKING:
@@ -86,12 +83,8 @@ def celestial_cards(ds: xr.Dataset, *, compat: bool = False) -> Cards:
     """
     if not ds.attrs.get("wcs"):
         return []
-    wcs = celestial_wcs(ds)
-    view = tuple(_even(ds, dim) for dim in ("y", "x"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = wcs.slice(view)
-        header = wcs.to_header(relax=True)
+    wcs = own_wcs(ds)
+    header = wcs.to_header(relax=True)
     cards: Cards = [(card.keyword, card.value, card.comment) for card in header.cards]
     if compat:
         return cards
@@ -103,20 +96,6 @@ def celestial_cards(ds: xr.Dataset, *, compat: bool = False) -> Cards:
         for j in range(2)
     ]
     return cards
-
-
-def _even(ds: xr.Dataset, dim: str) -> slice:
-    if dim not in ds.coords or ds.sizes[dim] == 0:
-        return slice(0, None)
-    pixels = ds[dim].values
-    steps = np.unique(np.diff(pixels))
-    if steps.size > 1 or (steps.size == 1 and steps[0] < 1):
-        raise InputError(
-            identify(ds), expected=f"evenly spaced pixels in {dim!r}",
-            found=f"steps of {', '.join(f'{s:g}' for s in steps[:4])}",
-            remedy="select a rectangle of pixels before writing FITS, or write Zarr",
-        )  # fmt: skip
-    return slice(int(pixels[0]), None, int(steps[0]) if steps.size else 1)
 
 
 def axis_cards(dims: Sequence[str], celestial: Cards, spectral: dict[str, Any] | None) -> Cards:

@@ -155,7 +155,7 @@ def layout(ds: xr.Dataset) -> list[HduPlan]:
 
 def filled(variable: xr.Variable, keep: xr.Variable, value: float) -> xr.Variable:
     """Return the variable with `value` where `keep` is False, in its own dtype."""
-    out: xr.Variable = variable.where(keep, variable.dtype.type(value))  # type: ignore[no-untyped-call]
+    out: xr.Variable = variable.where(keep, variable.dtype.type(value))
     return out
 
 

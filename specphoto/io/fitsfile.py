@@ -1,36 +1,42 @@
 """FITS files read lazily: headers now, pixels when a task asks for them.
 
-A :class:`FitsArray` is a few numbers and a path. It crosses to any worker, which maps the file
-(or its own decompressed copy, see :mod:`specphoto.io.cache`) and reads no more than the slice.
+Its arrays (:mod:`specphoto.io.fits_array`) are a few numbers and a path each. They cross to any
+worker, which maps the file (or its own decompressed copy, see :mod:`specphoto.io.cache`) and reads
+no more than the slice.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from astropy.io import fits
 from dask.array.core import normalize_chunks
-from dask.base import tokenize
 
 from specphoto.errors import InputError
+from specphoto.io.address import is_remote
 from specphoto.io.cache import Source
+from specphoto.io.fits_array import FitsArray, FitsTable, MappedArray
+from specphoto.io.lazy_array import as_dask
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
+    import dask.array as da
     from numpy.typing import DTypeLike, NDArray
+
+    from specphoto.io.fits_array import Stored
 
 __all__ = [
     "Chunks",
-    "FitsArray",
     "FitsFile",
-    "FitsTable",
     "Hdu",
     "headers",
     "open_fits",
@@ -51,110 +57,45 @@ _CHUNK_COUNT = 8
 
 
 @dataclass(frozen=True)
-class FitsArray:
-    """The pixels of one image HDU, read slice by slice.
-
-    ``value = bscale * stored + bzero``; stored integers equal to ``blank`` are NaN. The result
-    has the machine's byte order and the dtype asked for.
-    """
-
-    source: Source
-    offset: int
-    stored: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    bscale: float = 1.0
-    bzero: float = 0.0
-    blank: int | None = None
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of pixels."""
-        return int(np.prod(self.shape))
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        with self.source.open() as stream:
-            mapped = np.memmap(
-                stream, dtype=self.stored, mode="r", offset=self.offset, shape=self.shape
-            )
-            part = np.asarray(mapped[key])
-            with np.errstate(over="ignore"):
-                if self.bscale == 1.0 and self.bzero == 0.0 and self.blank is None:
-                    return part.astype(self.dtype)
-                value = self.bscale * part.astype(np.float64) + self.bzero
-                if self.blank is not None:
-                    value = np.where(part == self.blank, np.nan, value)
-                return np.asarray(value).astype(self.dtype)
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False:
-            msg = "a FitsArray is read from disk: it cannot be had without a copy"
-            raise ValueError(msg)
-        value = self[...]
-        return value if dtype is None else value.astype(dtype)
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (type(self).__name__, *asdict(self).values())
-
-
-@dataclass(frozen=True)
-class FitsTable:
-    """Columns of numbers of one binary table, read when they are asked for.
-
-    ``fields`` are name, dtype as stored, place in the row (bytes), and what the numbers are
-    multiplied with and added to (TSCAL, TZERO).
-    """
-
-    source: Source
-    offset: int
-    row_bytes: int
-    n_row: int
-    fields: tuple[tuple[str, str, int, float, float], ...]
-
-    def columns(self, *names: str) -> list[NDArray[np.float64]]:
-        """Columns ``(n_row,)`` by name, all in one go, as float64."""
-        known = {field[0]: field[1:] for field in self.fields}
-        with self.source.open() as stream:
-            rows = np.memmap(
-                stream, dtype="u1", mode="r", offset=self.offset,
-                shape=(self.n_row, self.row_bytes),
-            )  # fmt: skip
-            found = []
-            for stored, start, scale, zero in (known[name] for name in names):
-                cells = np.ascontiguousarray(rows[:, start : start + np.dtype(stored).itemsize])
-                found.append(cells.view(stored)[:, 0].astype(np.float64) * scale + zero)
-        return found
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (type(self).__name__, *asdict(self).values())
-
-
-@dataclass(frozen=True)
 class Hdu:
-    """One header-data unit: its name in capitals, header, data offset in bytes, numpy shape."""
+    """One header-data unit: its name in capitals, its header, and its data as they are stored.
+
+    Pixels have the shape that numpy gives them; all else is a line of bytes, without padding.
+    """
 
     name: str
     header: fits.Header
-    offset: int
-    shape: tuple[int, ...]
+    raw: Stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the pixels; empty where there are none."""
+        return self.raw.shape if self.is_image else ()
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it holds pixels."""
+        return "XTENSION" not in self.header or self.header["XTENSION"].strip() == "IMAGE"
 
 
 @dataclass(frozen=True)
 class FitsFile:
-    """All headers of a FITS file, and its arrays on demand."""
+    """All headers of a FITS file, and its arrays on demand.
 
-    source: Source
+    Parameters
+    ----------
+    path
+        Absolute path, or address, of where it is now.
+    name, size
+        Of the file that it was read from, bytes.
+    hdus
+        Header-data units in order.
+    """
+
+    path: str
+    name: str
+    size: int
     hdus: tuple[Hdu, ...]
-
-    @property
-    def path(self) -> str:
-        """Absolute path."""
-        return self.source.path
 
     @property
     def headers(self) -> Mapping[str, fits.Header]:
@@ -232,21 +173,19 @@ class FitsFile:
             )  # fmt: skip
         blank = header.get("BLANK") if header["BITPIX"] > 0 else None
         return FitsArray(
-            self.source, hdu.offset, _STORED[header["BITPIX"]], hdu.shape, np.dtype(dtype),
-            float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0)), blank,
+            hdu.raw, np.dtype(dtype), float(header.get("BSCALE", 1.0)),
+            float(header.get("BZERO", 0.0)), blank,
         )  # fmt: skip
 
     def dask(
         self, name: str, chunks: tuple[Any, ...], *, dtype: DTypeLike = np.float32
     ) -> da.Array:
         """Dask array of one image HDU; nothing is read."""
-        array = self.array(name, dtype=dtype)
-        token = f"{name.lower()}-{tokenize(array, chunks)}"
-        meta = np.empty((0,) * array.ndim, dtype=array.dtype)
-        lazy: da.Array = da.from_array(
-            array, chunks=chunks, name=token, meta=meta, inline_array=True
-        )
-        return lazy
+        return as_dask(self.array(name, dtype=dtype), chunks, name)
+
+    def chunks(self, name: str, chunks: Chunks) -> tuple[Any, ...]:
+        """Dask chunks of a cube that fit how it is stored; see :func:`plane_chunks`."""
+        return plane_chunks(self[name].shape, chunks, step=self[name].raw.step)
 
     def table(self, name: str, *columns: str) -> FitsTable:
         """Columns of a binary table that each hold one number per row; nothing is read.
@@ -266,7 +205,7 @@ class FitsFile:
                 found=f"no {', '.join(lacking)}", remedy="check that the file is whole",
             )  # fmt: skip
         return FitsTable(
-            self.source, hdu.offset, int(hdu.header["NAXIS1"]), int(hdu.header["NAXIS2"]),
+            hdu.raw, int(hdu.header["NAXIS1"]), int(hdu.header["NAXIS2"]),
             tuple((column, *fields[column]) for column in columns),
         )  # fmt: skip
 
@@ -278,30 +217,45 @@ class FitsFile:
 def open_fits(path: str | os.PathLike[str]) -> FitsFile:
     """Read the headers of all HDUs of a FITS file, ``.gz`` or not (told by content).
 
+    A galaxy of a store (:mod:`specphoto.io.fits_group`) is opened as the file that it was.
+
     Raises
     ------
     InputError
         If the file is not there, not FITS, or truncated.
     """
-    source = Source.of(path)
+    if is_remote(path) or Path(path).is_dir():
+        return _open_group(path)
+    return _read(Source.of(path))
+
+
+@lru_cache(maxsize=64)
+def _read(source: Source) -> FitsFile:
+    """Headers of a file as it is now: a dataset is opened by several that look at them."""
+    path = source.path
     with source.open() as stream:
         if stream.read(9) != b"SIMPLE  =":
             raise InputError(
-                str(path), expected="a FITS file",
+                path, expected="a FITS file",
                 found="something else (it does not begin with SIMPLE)", remedy="check the path",
             )  # fmt: skip
         end = stream.seek(0, 2)
         stream.seek(0)
         try:
-            hdus = _scan(stream)
+            hdus = _scan(stream, source)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _truncated(path, str(error)) from error
-    for hdu in hdus:
-        axes = _axes(hdu.header)
-        size = abs(hdu.header["BITPIX"]) // 8 * int(np.prod(axes))
-        if axes and hdu.offset + size > end:
+    for hdu, stop in hdus:
+        if stop > end:
             raise _truncated(path, f"{hdu.name} ends beyond the file's {end} bytes")
-    return FitsFile(source, hdus)
+    return FitsFile(path, Path(path).name, source.size, tuple(hdu for hdu, _ in hdus))
+
+
+def _open_group(path: str | os.PathLike[str]) -> FitsFile:
+    # a store needs Zarr, a file does not
+    from specphoto.io.fits_group import open_fits_group
+
+    return open_fits_group(path)
 
 
 def headers(path: str | os.PathLike[str]) -> Mapping[str, fits.Header]:
@@ -309,7 +263,8 @@ def headers(path: str | os.PathLike[str]) -> Mapping[str, fits.Header]:
     return open_fits(path).headers
 
 
-def _scan(stream: Any) -> tuple[Hdu, ...]:
+def _scan(stream: Any, source: Source) -> list[tuple[Hdu, int]]:
+    """Header-data units, and where in the file the data of each end."""
     found = []
     with warnings.catch_warnings():
         # archive headers break the standard in small ways that do not touch the pixels;
@@ -318,14 +273,19 @@ def _scan(stream: Any) -> tuple[Hdu, ...]:
         with fits.open(stream, disable_image_compression=True, lazy_load_hdus=False) as file:
             for i, hdu in enumerate(file):
                 name = str(hdu.header.get("EXTNAME", "PRIMARY" if i == 0 else f"HDU{i}"))
-                shape = tuple(reversed(_axes(hdu.header))) if hdu.is_image else ()
                 offset = int(hdu.fileinfo()["datLoc"])
-                found.append(Hdu(name.strip().upper(), hdu.header.copy(), offset, shape))
-    return tuple(found)
+                raw = _raw(hdu.header, source, offset, is_image=hdu.is_image)
+                found.append((Hdu(name.strip().upper(), hdu.header.copy(), raw), offset + raw.size))
+    return found
 
 
-def _axes(header: fits.Header) -> list[int]:
-    return [int(header[f"NAXIS{k}"]) for k in range(1, int(header["NAXIS"]) + 1)]
+def _raw(header: fits.Header, source: Source, offset: int, *, is_image: bool) -> MappedArray:
+    axes = [int(header[f"NAXIS{k}"]) for k in range(int(header["NAXIS"]), 0, -1)]
+    if is_image:
+        return MappedArray(source, offset, _STORED[header["BITPIX"]], tuple(axes))
+    items = math.prod(axes) + int(header.get("PCOUNT", 0)) if axes else 0
+    size = abs(int(header["BITPIX"])) // 8 * int(header.get("GCOUNT", 1)) * items
+    return MappedArray(source, offset, "u1", (size,))
 
 
 def _fields(header: fits.Header) -> dict[str, tuple[str, int, float, float]]:
@@ -345,14 +305,16 @@ def _fields(header: fits.Header) -> dict[str, tuple[str, int, float, float]]:
     return found
 
 
-def _truncated(path: str | os.PathLike[str], why: str) -> InputError:
+def _truncated(path: str, why: str) -> InputError:
     return InputError(
-        str(path), expected="a whole FITS file", found=f"a truncated or damaged one ({why})",
+        path, expected="a whole FITS file", found=f"a truncated or damaged one ({why})",
         remedy="download or copy it again",
     )  # fmt: skip
 
 
-def plane_chunks(shape: tuple[int, ...], chunks: Chunks = "auto") -> tuple[Any, ...]:
+def plane_chunks(
+    shape: tuple[int, ...], chunks: Chunks = "auto", *, step: int = 1
+) -> tuple[Any, ...]:
     """Dask chunks of a cube ``(n_wave, n_y, n_x)``: whole planes, split in wave.
 
     Parameters
@@ -360,8 +322,11 @@ def plane_chunks(shape: tuple[int, ...], chunks: Chunks = "auto") -> tuple[Any, 
     shape
         Shape of the cube.
     chunks
-        'auto': about eight chunks, none above 64 MB of float32; an int: channels per chunk; or a
-        dict of 'wave', 'y', 'x' (what is missing is not split, -1 neither).
+        'auto': about eight chunks, none above 64 MB of float32 where `step` allows; an int:
+        channels per chunk; or a dict of 'wave', 'y', 'x' (what is missing is not split, -1
+        neither).
+    step
+        Planes that are stored together: 'auto' cuts none of them.
 
     Raises
     ------
@@ -371,7 +336,7 @@ def plane_chunks(shape: tuple[int, ...], chunks: Chunks = "auto") -> tuple[Any, 
     if chunks == "auto":
         room = int(_CHUNK_BYTES // (4 * shape[1] * shape[2]))
         wave = max(1, min(room, -(-shape[0] // _CHUNK_COUNT)))
-        return (wave, *shape[1:])
+        return (min(-(-wave // step) * step, shape[0]), *shape[1:])
     if isinstance(chunks, int) and (chunks > 0 or chunks == -1):
         return (shape[0] if chunks == -1 else min(chunks, shape[0]), *shape[1:])
     if isinstance(chunks, dict) and set(chunks) <= {"wave", "y", "x"}:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
     from numpy.typing import NDArray
 
-    from specphoto.io.fitsfile import FitsArray, FitsFile, Hdu
+    from specphoto.io.fits_array import FitsArray
+    from specphoto.io.fitsfile import FitsFile, Hdu
 
 __all__ = ["CalibratedImage", "Image", "NoiseKind", "parse_image", "read_image"]
 

@@ -11,21 +11,27 @@ import numpy as np
 from specphoto.cube import add_provenance, annotate
 from specphoto.io import survey
 from specphoto.io.correlation import spec_corr
-from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.fitsfile import Chunks, FitsFile, open_fits
+from specphoto.io.lazy_array import Counted, as_dask, elementwise
+from specphoto.io.outline import Outline
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    import dask.array as da
     import xarray as xr
     from astropy.io import fits
     from numpy.typing import NDArray
+
+    from specphoto.io.cards import Cards
+    from specphoto.io.lazy_array import LazyArray
+    from specphoto.io.survey import Headerlike
 
 __all__ = ["READER", "MangaReader"]
 
 # share of its channels that makes a spaxel one of a foreground star
 _HALF = 0.5
+_POSITION = (("OBJRA", "OBJDEC"), ("IFURA", "IFUDEC"))
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,24 @@ class MangaReader:
 
     name: str = "manga"
 
-    def matches(self, headers: Mapping[str, fits.Header]) -> bool:
+    def matches(self, headers: Mapping[str, Headerlike]) -> bool:
         """Whether the headers say MaNGA, in the primary HDU or with the flux."""
         found = [headers[name] for name in ("PRIMARY", "FLUX") if name in headers]
         instrument = str(survey.card(found, "INSTRUME") or "").strip().lower()
         return instrument == "manga" or survey.card(found, "MANGAID") is not None
+
+    def outline(self, headers: Mapping[str, Cards], path: str) -> Outline:
+        """What a table says of the cube; see :func:`specphoto.io.outline.outline`."""
+        found = [headers["PRIMARY"], headers["FLUX"]]
+        facts = survey.instrument("manga")
+        plate_ifu = _plate_ifu(found)
+        quality = _quality(found, facts) or {}
+        return Outline(
+            kind="ifs", survey=self.name, name=survey.object_name(path, plate_ifu),
+            plateifu=plate_ifu, position=survey.position(found, *_POSITION, ("CRVAL1", "CRVAL2")),
+            z=survey.redshift_of(found, facts, None), shape=headers["FLUX"].shape,
+            quality=quality.get("value"), critical=quality.get("critical"),
+        )  # fmt: skip
 
     def open(
         self,
@@ -58,7 +77,7 @@ class MangaReader:
         wave = file.values("WAVE")
         headers = [file["PRIMARY"].header, file["FLUX"].header]
         assumed: list[str] = []
-        ds = _cube(file, wave, plane_chunks(shape, chunks), facts, mask_bits)
+        ds = _cube(file, wave, file.chunks("FLUX", chunks), facts, mask_bits)
         if "RIMG" in file and file["RIMG"].shape == shape[1:]:
             ds["recon_image"] = (("y", "x"), file.values("RIMG").astype(np.float32))
         ds = ds.assign(_psf_images(file, facts["psf"]["images"]))
@@ -70,14 +89,14 @@ class MangaReader:
             ds,
             kind="ifs",
             survey=self.name,
-            name=survey.object_name(file.path, _plate_ifu(headers)),
-            **survey.place(headers, wcs, ("OBJRA", "OBJDEC"), ("IFURA", "IFUDEC")),
+            name=survey.object_name(file.name, _plate_ifu(headers)),
+            **survey.place(headers, wcs, *_POSITION),
             **survey.extinction_of(headers, facts),
             redshift=survey.redshift_of(headers, facts, redshift),
             psf=_psf(headers, facts, psf_fwhm, wave, file.path, assumed),
             correlation=dict(facts["correlation"]),
             spectral_axis=survey.spectral_axis(file["FLUX"].header, f"{file.path}, FLUX"),
-            quality=_quality(headers, facts, file.path),
+            quality=_warned(_quality(headers, facts), file.path),
             corrected=False,
         )
         return add_provenance(ds, "manga", assumed=assumed)
@@ -91,18 +110,18 @@ def _cube(
     mask_bits: Sequence[str | int] | None,
 ) -> xr.Dataset:
     scale = np.float32(survey.flux_scale(file["FLUX"].header, facts["flux_unit"]))
-    flux = file.dask("FLUX", chunks)
-    ivar = file.dask("IVAR", chunks)
-    bits = file.dask("MASK", chunks, dtype=np.uint32)
+    flux, ivar = file.array("FLUX"), file.array("IVAR")
+    bits = file.array("MASK", dtype=np.uint32)
     fatal = survey.fatal_bits(facts["mask"], mask_bits)
-    mask = survey.lazily(_unusable, flux, ivar, bits, fatal=fatal, dtype=bool)
-    var = survey.lazily(_variance, ivar, scale=scale, dtype=np.float32)
-    if scale != 1:
-        flux = flux * scale
-    ds = survey.cube_dataset(flux, var, mask, wave, _line_spread(file, wave, chunks, facts))
+    ds = survey.cube_dataset(
+        elementwise(survey.scaled, flux, scale=scale, dtype=np.float32),
+        elementwise(_variance, ivar, scale=scale, dtype=np.float32),
+        elementwise(_unusable, flux, ivar, bits, fatal=fatal, dtype=bool),
+        wave, _line_spread(file, wave, facts), chunks,
+    )  # fmt: skip
     star = survey.fatal_bits(facts["mask"], facts["mask"]["foreground"])
-    flagged = survey.lazily(survey.flagged, bits, fatal=star, dtype=bool)
-    return ds.assign(foreground=(("y", "x"), flagged.mean(axis=0) >= _HALF))
+    starry = Counted(elementwise(survey.flagged, bits, fatal=star, dtype=bool), _HALF)
+    return ds.assign(foreground=(("y", "x"), as_dask(starry, starry.shape, "foreground")))
 
 
 def _unusable(
@@ -136,12 +155,12 @@ def _psf_images(file: FitsFile, bands: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _line_spread(
-    file: FitsFile, wave: NDArray[np.float64], chunks: tuple[Any, ...], facts: Mapping[str, Any]
-) -> da.Array | NDArray[np.float32] | None:
+    file: FitsFile, wave: NDArray[np.float64], facts: Mapping[str, Any]
+) -> LazyArray | NDArray[np.float32] | None:
     for name in facts["lsf"]["cubes"]:
         if name in file:
             file.require(name, shape=file["FLUX"].shape)
-            return survey.lazily(_positive, file.dask(name, chunks), dtype=np.float32)
+            return elementwise(_positive, file.array(name), dtype=np.float32)
     name = facts["lsf"]["resolution"]
     if name not in file:
         return None
@@ -155,7 +174,7 @@ def _positive(values: NDArray[Any]) -> NDArray[Any]:
     return np.where(values > 0, values, np.nan).astype(values.dtype)
 
 
-def _plate_ifu(headers: Sequence[fits.Header]) -> Any:
+def _plate_ifu(headers: Sequence[Headerlike]) -> Any:
     plate, ifu = survey.card(headers, "PLATEID"), survey.card(headers, "IFUDSGN")
     both = None if plate is None or ifu is None else f"{plate}-{ifu}"
     return survey.card(headers, "PLATEIFU") or both
@@ -187,21 +206,23 @@ def _psf(
     }  # fmt: skip
 
 
-def _quality(
-    headers: Sequence[fits.Header], facts: Mapping[str, Any], path: str
-) -> dict[str, Any] | None:
+def _quality(headers: Sequence[Headerlike], facts: Mapping[str, Any]) -> dict[str, Any] | None:
     about = facts["quality"]
     value = survey.card(headers, about["card"])
     if value is None:
         return None
     critical = bool((int(value) >> about["critical"]) & 1)
-    if critical:
+    return {"card": about["card"], "value": int(value), "critical": critical}
+
+
+def _warned(quality: dict[str, Any] | None, path: str) -> dict[str, Any] | None:
+    if quality and quality["critical"]:
         warnings.warn(
-            f"{path}: {about['card']} = {value} has the CRITICAL bit {about['critical']} set: "
+            f"{path}: {quality['card']} = {quality['value']} has the CRITICAL bit set: "
             "the survey advises against any use of this cube",
             stacklevel=4,
         )
-    return {"card": about["card"], "value": int(value), "critical": critical}
+    return quality
 
 
 READER = MangaReader()

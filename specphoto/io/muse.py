@@ -10,7 +10,9 @@ import numpy as np
 from specphoto.cube import add_provenance, annotate
 from specphoto.errors import InputError
 from specphoto.io import survey
-from specphoto.io.fitsfile import Chunks, FitsFile, open_fits, plane_chunks
+from specphoto.io.fitsfile import Chunks, FitsFile, open_fits
+from specphoto.io.lazy_array import elementwise
+from specphoto.io.outline import Outline
 from specphoto.spectral.wavelength import vacuum_to_air
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from astropy.io import fits
     from numpy.typing import NDArray
+
+    from specphoto.io.cards import Cards
+    from specphoto.io.survey import Headerlike
 
 __all__ = ["READER", "MuseReader"]
 
@@ -32,12 +37,23 @@ class MuseReader:
 
     name: str = "muse"
 
-    def matches(self, headers: Mapping[str, fits.Header]) -> bool:
+    def matches(self, headers: Mapping[str, Headerlike]) -> bool:
         """Whether DATA is a cube, of MUSE or (beside STAT) of no stated instrument."""
         if "DATA" not in headers or headers["DATA"].get("NAXIS") != 3:
             return False
         said = survey.card([headers["PRIMARY"], headers["DATA"]], "INSTRUME")
         return "STAT" in headers if said is None else str(said).upper().startswith("MUSE")
+
+    def outline(self, headers: Mapping[str, Cards], path: str) -> Outline:
+        """What a table says of the cube; see :func:`specphoto.io.outline.outline`."""
+        found = [headers["PRIMARY"], headers["DATA"]]
+        return Outline(
+            kind="ifs", survey=self.name,
+            name=survey.object_name(path, survey.card(found, "OBJECT")),
+            position=survey.position(found, ("RA", "DEC"), ("CRVAL1", "CRVAL2")),
+            z=survey.redshift_of(found, survey.instrument("muse"), None),
+            shape=headers["DATA"].shape,
+        )  # fmt: skip
 
     def open(
         self,
@@ -62,7 +78,7 @@ class MuseReader:
         survey.assume(file.path, assumed, "line-spread function of Bacon et al. 2017")
         survey.assume(file.path, assumed, f"spaxel correlation {facts['correlation']}")
         lsf = np.polyval(facts["lsf_fwhm"], vacuum_to_air(wave)) * survey.SIGMA_PER_FWHM
-        chunk = plane_chunks(file["DATA"].shape, chunks)
+        chunk = file.chunks("DATA", chunks)
         fatal = survey.fatal_bits(facts["mask"], mask_bits)
         if mask_bits is not None and "DQ" not in file:
             survey.assume(file.path, assumed, "no DQ: mask_bits changes nothing")
@@ -70,7 +86,7 @@ class MuseReader:
             _cube(file, wave, lsf.astype(np.float32), chunk, facts, fatal),
             kind="ifs",
             survey=self.name,
-            name=survey.object_name(file.path, survey.card(headers, "OBJECT")),
+            name=survey.object_name(file.name, survey.card(headers, "OBJECT")),
             **survey.place(headers, survey.celestial(header, where), ("RA", "DEC")),
             **survey.extinction_of(headers, facts),
             redshift=survey.redshift_of(headers, facts, redshift),
@@ -93,19 +109,24 @@ def _cube(
 ) -> xr.Dataset:
     # the unit of STAT is the square of that of DATA, whatever its own card says
     scale = np.float32(survey.flux_scale(file["DATA"].header, facts["flux_unit"]))
-    flux = file.dask("DATA", chunks)
-    stat = file.dask("STAT", chunks)
-    mask = survey.lazily(_unusable, flux, stat, dtype=bool)
+    known = [file.array("DATA"), file.array("STAT")]
     if "DQ" in file:
         file.require("DQ", shape=file["DATA"].shape)
-        bits = file.dask("DQ", chunks, dtype=np.uint32)
-        mask = mask | survey.lazily(survey.flagged, bits, fatal=fatal, dtype=bool)
-    var = survey.lazily(_variance, stat, scale=scale, dtype=np.float32)
-    return survey.cube_dataset(flux * scale, var, mask, wave, lsf)
+        known.append(file.array("DQ", dtype=np.uint32))
+    return survey.cube_dataset(
+        elementwise(survey.scaled, known[0], scale=scale, dtype=np.float32),
+        elementwise(_variance, known[1], scale=scale, dtype=np.float32),
+        elementwise(_unusable, *known, fatal=fatal, dtype=bool),
+        wave, lsf, chunks,
+    )  # fmt: skip
 
 
-def _unusable(flux: NDArray[np.float32], stat: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return ~(np.isfinite(flux) & np.isfinite(stat) & (stat > 0))
+def _unusable(
+    flux: NDArray[np.float32], stat: NDArray[np.float32], bits: NDArray[np.uint32] | None = None,
+    *, fatal: int,
+) -> NDArray[np.bool_]:  # fmt: skip
+    bad = ~(np.isfinite(flux) & np.isfinite(stat) & (stat > 0))
+    return bad if bits is None else bad | survey.flagged(bits, fatal)
 
 
 def _variance(stat: NDArray[np.float32], scale: float) -> NDArray[np.float32]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -92,13 +91,13 @@ def open_photometry(
         ds,
         kind="photometry",
         survey="pixedfit",
-        name=survey.object_name(file.path),
+        name=survey.object_name(file.name),
         **survey.place([file["PRIMARY"].header], _wcs(file, flux), ("RA", "DEC")),
         **found.attrs,
     )
     validate(ds, "photo_flux", "photo_err", "photo_region", verb=file.path)
     return add_provenance(
-        ds, "open_photometry", input=Path(file.path).name, bytes=file.source.size,
+        ds, "open_photometry", input=file.name, bytes=file.size,
         assumed=assumed, options={"compat": compat, "err_scale": _plain(err_scale)},
     )  # fmt: skip
 

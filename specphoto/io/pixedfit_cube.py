@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
@@ -15,12 +14,14 @@ from specphoto.cube import FLUX_UNIT, add_provenance, annotate, validate
 from specphoto.errors import InputError
 from specphoto.io import survey
 from specphoto.io.fits_header import spectral_axis
-from specphoto.io.fitsfile import Chunks, FitsArray, FitsFile, plane_chunks
+from specphoto.io.fitsfile import Chunks, FitsFile, plane_chunks
 from specphoto.io.images import Images, read_images
 from specphoto.spectral.wavelength import air_to_vacuum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from specphoto.io.fits_array import FitsArray
 
 __all__ = ["is_pixedfit", "open_pixedfit"]
 
@@ -97,12 +98,12 @@ def open_pixedfit(
         step = float(stored[-1] - stored[0]) / max(stored.size - 1, 1)
         axis = {"ctype": "AWAV", "crval": float(stored[0]), "cdelt": step, "crpix": 1.0}
     ds = annotate(
-        ds, kind="specphoto", survey=source or "pixedfit", name=survey.object_name(file.path),
+        ds, kind="specphoto", survey=source or "pixedfit", name=survey.object_name(file.name),
         corrected=corrected, spectral_axis=spectral_axis(wave, axis), **attrs,
     )  # fmt: skip
     validate(ds, "wave", "spec_flux", "spec_err", "photo_flux", "photo_err", verb=file.path)
     return add_provenance(
-        ds, "open_cube", input=Path(file.path).name, bytes=file.source.size, assumed=assumed,
+        ds, "open_cube", input=file.name, bytes=file.size, assumed=assumed,
         options={"compat": compat},
     )  # fmt: skip
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -125,7 +124,7 @@ def open_ifs(
     ds = reader.open(path, chunks=chunks, redshift=redshift, psf_fwhm=psf_fwhm, mask_bits=bits)
     validate(ds, "spec_flux", "spec_var", "spec_mask", "wave", verb=file.path)
     return add_provenance(
-        ds, "open_ifs", survey=reader.name, input=Path(file.path).name, bytes=file.source.size,
+        ds, "open_ifs", survey=reader.name, input=file.name, bytes=file.size,
         options={"redshift": redshift, "psf_fwhm": psf_fwhm, "mask_bits": bits},
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import warnings
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -17,6 +17,7 @@ from astropy.wcs import WCS, WcsError
 
 from specphoto.cube import pixel_scale, wcs_string
 from specphoto.errors import InputError
+from specphoto.io.lazy_array import as_dask
 from specphoto.spectral.wavelength import air_to_vacuum
 
 if TYPE_CHECKING:
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from specphoto.io.fitsfile import FitsFile, Hdu
+    from specphoto.io.lazy_array import LazyArray
 
 __all__ = [
     "SIGMA_PER_FWHM",
+    "Headerlike",
     "assume",
     "card",
     "celestial",
@@ -43,12 +46,16 @@ __all__ = [
     "lazily",
     "object_name",
     "place",
+    "position",
     "redshift_of",
+    "scaled",
     "spectral_axis",
     "vacuum_wave",
 ]
 
 logger = logging.getLogger("specphoto.io")
+
+Headerlike: TypeAlias = "fits.Header | Mapping[str, Any]"
 
 SIGMA_PER_FWHM = float(1.0 / np.sqrt(8.0 * np.log(2.0)))
 _UNIT = 1e-17
@@ -65,7 +72,7 @@ def instrument(name: str) -> Mapping[str, Any]:
     return facts
 
 
-def card(headers: Sequence[fits.Header], *names: str) -> Any:
+def card(headers: Sequence[Headerlike], *names: str) -> Any:
     """First of the cards that is there and has a value, header by header; else None."""
     for header in headers:
         for name in names:
@@ -188,19 +195,23 @@ def object_name(path: str, *names: Any) -> str:
     return stem
 
 
-def place(headers: Sequence[fits.Header], wcs: WCS, *pairs: tuple[str, str]) -> dict[str, Any]:
+def place(headers: Sequence[Headerlike], wcs: WCS, *pairs: tuple[str, str]) -> dict[str, Any]:
     """Attributes ``ra``, ``dec`` (degrees; else the WCS reference), ``wcs``, ``pixel_scale``."""
-    ra, dec = (float(value) for value in wcs.wcs.crval)
-    for pair in pairs:
-        found = card(headers, pair[0]), card(headers, pair[1])
-        if all(isinstance(value, int | float) and -90 <= value <= 360 for value in found):
-            ra, dec = float(found[0]), float(found[1])
-            break
+    ra, dec = position(headers, *pairs) or (float(value) for value in wcs.wcs.crval)
     return {"ra": ra, "dec": dec, "wcs": wcs_string(wcs), "pixel_scale": pixel_scale(wcs)}
 
 
+def position(headers: Sequence[Headerlike], *pairs: tuple[str, str]) -> tuple[float, float] | None:
+    """Right ascension and declination of the first pair of cards that has both, in degrees."""
+    for pair in pairs:
+        found = card(headers, pair[0]), card(headers, pair[1])
+        if all(isinstance(value, int | float) and -90 <= value <= 360 for value in found):
+            return float(found[0]), float(found[1])
+    return None
+
+
 def redshift_of(
-    headers: Sequence[fits.Header], facts: Mapping[str, Any], given: float | None
+    headers: Sequence[Headerlike], facts: Mapping[str, Any], given: float | None
 ) -> float | None:
     """Redshift: the one given, else the header's (or its c z in km/s), else None."""
     if given is not None:
@@ -292,14 +303,20 @@ def first_image(file: FitsFile) -> Hdu:
     )  # fmt: skip
 
 
+def scaled(values: NDArray[np.float32], scale: np.float32) -> NDArray[np.float32]:
+    """Values in another unit."""
+    return values if scale == 1 else values * scale
+
+
 def cube_dataset(
-    flux: da.Array,
-    var: da.Array,
-    mask: da.Array,
+    flux: LazyArray,
+    var: LazyArray,
+    mask: LazyArray,
     wave: NDArray[np.float64],
-    lsf: da.Array | NDArray[np.float32] | None,
+    lsf: LazyArray | NDArray[np.float32] | None,
+    chunks: tuple[Any, ...],
 ) -> xr.Dataset:
-    """Dataset of an IFS cube; nothing is computed.
+    """Dataset of an IFS cube; nothing is read.
 
     Parameters
     ----------
@@ -310,13 +327,18 @@ def cube_dataset(
         ``(n_wave,)``, Angstrom, vacuum.
     lsf
         1-sigma line-spread width in Angstrom, ``(n_wave,)`` or like ``flux``.
+    chunks
+        Of Dask along wave, y and x.
     """
     dims = ("wave", "y", "x")
+    cubes = {"spec_flux": flux, "spec_var": var, "spec_mask": mask}
+    if lsf is not None and len(lsf.shape) == 3:
+        cubes["spec_lsf"] = lsf
     variables: dict[str, Any] = {
-        "spec_flux": (dims, flux), "spec_var": (dims, var), "spec_mask": (dims, mask),
-    }  # fmt: skip
-    if lsf is not None:
-        variables["spec_lsf"] = (dims if lsf.ndim == 3 else ("wave",), lsf)
+        name: (dims, as_dask(cube, chunks, name)) for name, cube in cubes.items()
+    }
+    if lsf is not None and len(lsf.shape) == 1:
+        variables["spec_lsf"] = ("wave", lsf)
     coords = {"wave": wave, "y": np.arange(flux.shape[1]), "x": np.arange(flux.shape[2])}
     ds = xr.Dataset(variables, coords=coords)
     ds["wave"].attrs.update(units="Angstrom", long_name="wavelength in vacuum")

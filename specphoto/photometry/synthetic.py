@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from specphoto.photometry.filters import Filter
 
-__all__ = ["ab_magnitude", "photon_weights", "synthetic_flux"]
+__all__ = ["ab_magnitude", "flux_nu", "photon_weights", "synthetic_flux"]
 
 _LIGHT_SPEED = 2.99792458e18  # Angstrom / s
 _FLUX_UNIT = 1e-17  # erg s-1 cm-2 Angstrom-1
@@ -186,6 +186,30 @@ def ab_magnitude(flux: ArrayLike, pivot: ArrayLike) -> NDArray[np.float64]:
     >>> float(ab_magnitude(100.0, 5500.0).round(3))
     16.39
     """
-    f_nu = np.asarray(flux, dtype=np.float64) * _FLUX_UNIT
-    f_nu = f_nu * np.asarray(pivot, dtype=np.float64) ** 2 / _LIGHT_SPEED
+    f_nu = flux_nu(flux, pivot)
     return -2.5 * np.log10(np.where(f_nu > 0, f_nu, np.nan)) - _AB_ZERO
+
+
+def flux_nu(flux: ArrayLike, wave: ArrayLike) -> NDArray[np.float64]:
+    r"""Flux density per frequency, :math:`F_\nu = F_\lambda \lambda^2 / c`.
+
+    Parameters
+    ----------
+    flux
+        F_lambda in 1e-17 erg s-1 cm-2 Angstrom-1.
+    wave
+        Wavelengths in Angstrom; the pivot wavelength for the mean flux of a band, for which the
+        relation is exact. Broadcasts against ``flux``.
+
+    Returns
+    -------
+    array
+        erg s-1 cm-2 Hz-1.
+
+    Examples
+    --------
+    >>> float((flux_nu(100.0, 5500.0) / 1e-26).round(4))  # mJy
+    1.009
+    """
+    f_lambda = np.asarray(flux, dtype=np.float64) * _FLUX_UNIT
+    return np.asarray(f_lambda * np.asarray(wave, dtype=np.float64) ** 2 / _LIGHT_SPEED)

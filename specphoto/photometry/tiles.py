@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from specphoto.blas import single_thread
 from specphoto.cube import BLOCK_MULTIPLE, pixel_scale
 from specphoto.errors import InputError
-from specphoto.io.fitsfile import FitsArray
+from specphoto.io.fits_array import FitsArray
 from specphoto.photometry import calibrate
 from specphoto.photometry import images as kernels
 from specphoto.spatial.geometry import corners_on

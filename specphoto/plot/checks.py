@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from specphoto.drawing import BLACK, BLUE, ORANGE, SKY
 from specphoto.errors import InputError
-from specphoto.plot.style import BLACK, BLUE, ORANGE, SKY, extent_of, grid_of, offsets, say
+from specphoto.plot.style import extent_of, grid_of, offsets, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ def closure(ds: xr.Dataset, ax: Axes, *, bands: Sequence[str] | None = None) -> 
     ax
         Axes to draw on.
     bands
-        By default all that the spectra cover.
+        By default all; those that the spectra do not cover are left out.
     """
     if "closure_after" not in ds:
         return say(ax, "no spectral stage: there is no closure")
@@ -41,7 +42,8 @@ def closure(ds: xr.Dataset, ax: Axes, *, bands: Sequence[str] | None = None) -> 
     inside = both["spec_region"].values
     known = [str(b) for b in ds["band"].values]
     covered = np.isfinite(both["closure_after"].values[:, inside]).any(axis=1)
-    chosen = [i for i, b in enumerate(known) if (b in bands if bands is not None else covered[i])]
+    chosen = [i for i, b in enumerate(known) if bands is None or b in bands]
+    chosen = [i for i in chosen if covered[i]]
     if not chosen:
         return say(ax, "no trusted pixel has a band that the spectra cover")
     for name, colour, shift in (("closure_before", SKY, -0.18), ("closure_after", BLUE, 0.18)):
@@ -108,7 +110,8 @@ def registration(
         Three, for the image, the cube's synthetic image and the difference in per cent of the
         core's height above the sky.
     band
-        By default the one of the best correlation.
+        By default the one of the best correlation. Where it tells nothing, each of the axes
+        says so.
 
     Raises
     ------
@@ -127,7 +130,12 @@ def registration(
     at = ds.isel(register_band=best if band is None else known.index(band))
     scale, offset = (float(at["register_fit"].sel(register_term=t)) for t in ("scale", "offset"))
     image, synthetic = (at[f"register_{n}"].values + offset / scale for n in ("image", "synthetic"))
-    core = float(np.nanmax(image)) if np.isfinite(image).any() else np.nan
+    compared = image[np.isfinite(image) & np.isfinite(synthetic)]
+    core = float(compared.max(initial=0.0))
+    if not core > 0.0:
+        for ax in axes:
+            say(ax, f"no light to compare in {str(at['register_band'].item()).replace('_', ' ')}")
+        return axes
     residual = 100.0 * (synthetic - image) / core
     _registered(ds, axes, (image / core, synthetic / core, residual))
     axes[0].set_title(f"image, {at['register_band'].item().replace('_', ' ')}", fontsize=10)

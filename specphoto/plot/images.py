@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.visualization import make_lupton_rgb
 
 from specphoto.cube import celestial_wcs, validate
-from specphoto.errors import InputError
+from specphoto.drawing import rgb_array
 from specphoto.plot.style import cycle, extent_of, grid_of, offsets, outline, say
 
 if TYPE_CHECKING:
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-__all__ = ["rgb_array", "rgb_image"]
-
-_RGB = ("sdss_i", "sdss_r", "sdss_g")
+__all__ = ["rgb_image"]
 
 
 def rgb_image(
@@ -78,32 +75,6 @@ def rgb_image(
     return ax
 
 
-def rgb_array(
-    ds: xr.Dataset, *, bands: Sequence[str] | None = None, stretch: float = 0.067
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """Colours ``(y, x, 3)`` and the names of the bands; black where nothing is known.
-
-    Parameters
-    ----------
-    ds, bands, stretch
-        As in :func:`rgb_image`.
-    """
-    validate(ds, "photo_flux", verb="rgb_image")
-    known = [str(b) for b in ds["band"].values]
-    usual = _RGB if set(_RGB) <= set(known) else (known[-1], known[len(known) // 2], known[0])
-    chosen = list(bands or usual)
-    missing = sorted(set(chosen) - set(known))
-    if missing or len(chosen) != 3:
-        raise InputError(
-            "rgb_image: bands", expected="three out of " + ", ".join(known),
-            found=", ".join(chosen), remedy="name bands of the dataset",
-        )  # fmt: skip
-    flux = ds["photo_flux"].isel(band=[known.index(b) for b in chosen]).values
-    if not np.isfinite(flux).any():
-        return np.zeros((*flux.shape[1:], 3), np.uint8), chosen
-    return make_lupton_rgb(*_in_one_scale(flux), minimum=0.0, stretch=stretch, Q=5), chosen
-
-
 def _borders(ds: xr.Dataset, ax: Axes, extent: tuple[float, ...]) -> list[str]:
     """Outline footprint and region; return the words that explain the lines."""
     words = []
@@ -116,15 +87,6 @@ def _borders(ds: xr.Dataset, ax: Axes, extent: tuple[float, ...]) -> list[str]:
             outline(ax, region, extent, colors="white", linewidths=1.4, linestyles=style)
             words.append(f"{style}: {name}")
     return words
-
-
-def _in_one_scale(planes: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Planes brought to equal totals, 1 at the peak: colours by their contrast in the galaxy."""
-    filled = np.nan_to_num(planes.astype(np.float64))
-    totals = filled.sum(axis=(1, 2), keepdims=True)
-    filled = filled / np.where(totals > 0, totals, 1.0)
-    # a speck of light everywhere: Lupton's formula divides by the intensity
-    return np.asarray(np.maximum(filled / max(float(filled.max()), 1e-30), 1e-9))
 
 
 def _compass(ax: Axes, ds: xr.Dataset) -> None:

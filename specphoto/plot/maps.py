@@ -8,6 +8,7 @@ import numpy as np
 from astropy.visualization.wcsaxes import WCSAxes
 
 from specphoto.cube import celestial_wcs
+from specphoto.drawing import colours
 from specphoto.maps import QUANTITIES, quantity_map
 from specphoto.plot.style import extent_of, grid_of, outline, say
 
@@ -95,20 +96,6 @@ def pixel_map(
     _name_axes(ax, unit, sky=sky)
     ax.set_title(asked.attrs["label"], fontsize=10)
     return ax
-
-
-def colours(values: NDArray[np.floating], centre: float | None) -> dict[str, Any]:
-    """Colour map and limits: between the 1st and 99th percentile, or even about a centre."""
-    known = values[np.isfinite(values)]
-    if known.size == 0:
-        return {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0}
-    low, high = (float(v) for v in np.percentile(known, (1.0, 99.0)))
-    if centre is not None:
-        reach = max(abs(low - centre), abs(high - centre), 1e-3)
-        return {"cmap": "RdBu_r", "vmin": centre - reach, "vmax": centre + reach}
-    # where all is the same, rounding must not be stretched over the colours
-    least = max(1e-3 * abs(low), 1e-12)
-    return {"cmap": "viridis", "vmin": low, "vmax": max(high, low + least)}
 
 
 def _zoom(ax: Axes, known: NDArray[np.bool_], extent: tuple[float, ...]) -> None:

@@ -7,21 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specphoto.cube import identify, validate
+from specphoto.drawing import BLACK, BLUE, ORANGE, SKY
 from specphoto.errors import InputError
 from specphoto.extract import Extract, aperture_extract, pixel_extract
 from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
-from specphoto.plot.style import (
-    BLACK,
-    BLUE,
-    F_LAMBDA,
-    ORANGE,
-    SKY,
-    binned,
-    cycle,
-    plain_wavelengths,
-    say,
-)
+from specphoto.plot.style import F_LAMBDA, binned, cycle, plain_wavelengths, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,6 +69,7 @@ def draw_sed(one: Extract, ax: Axes, *, title: bool = True) -> Axes:
         ax.set_ylim(0.5 * shown.min(), 2.0 * shown.max())
         ax.legend(frameon=False, fontsize=8)
     else:
+        ax.set_ylim(0.1, 1.0)  # a logarithm needs something above 0
         say(ax, f"{one.where}: {one.note or 'no positive flux'}")
     plain_wavelengths(ax)
     if title:
@@ -202,11 +194,12 @@ def correction_factors(
     if truth is not None:
         ax.plot(wave, truth, color=BLACK, lw=1.5, ls="--", label="injected")
     if not known:
-        say(ax, "no factor in these pixels")
+        say(ax, "no factor in these pixels" if pixels else "no pixel was named")
     ax.axhline(1.0, color="0.6", lw=0.8, zorder=0)
     ax.set(xlabel="observed wavelength (Å)", ylabel="correction factor")
     ax.margins(x=0)
-    ax.legend(frameon=False, fontsize=8, ncols=2)
+    if known:
+        ax.legend(frameon=False, fontsize=8, ncols=2)
     return ax
 
 

@@ -1,4 +1,4 @@
-"""What all figures share: colours that colour-blind readers tell apart, labels, extents."""
+"""What all figures share: style, labels, extents."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
 from specphoto.cube import celestial_wcs, pixel_scale
+from specphoto.drawing import PIXEL_COLOURS, edges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,18 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "BLACK",
-    "BLUE",
     "F_LAMBDA",
-    "GREEN",
-    "ORANGE",
-    "PURPLE",
-    "RED",
-    "SKY",
     "STYLE",
     "binned",
     "cycle",
-    "edges",
     "extent_of",
     "grid_of",
     "offsets",
@@ -42,10 +35,6 @@ STYLE: dict[Any, Any] = {
     "xtick.direction": "in", "ytick.direction": "in", "savefig.dpi": 150,
 }  # fmt: skip
 
-BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
-)  # fmt: skip
-PIXEL_COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE)
 F_LAMBDA = r"$F_\lambda$  ($10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$)"
 _BIN = 12
 
@@ -90,21 +79,6 @@ def grid_of(ds: xr.Dataset) -> tuple[float, str]:
     if ds.attrs.get("wcs"):
         return pixel_scale(celestial_wcs(ds)), "arcsec"
     return 1.0, "pixel"
-
-
-def edges(
-    region: NDArray[np.bool_], extent: tuple[float, ...]
-) -> list[list[tuple[float, float]]]:  # fmt: skip
-    """Pieces of the border of a region along the edges of its pixels."""
-    rows, columns = region.shape
-    x = np.linspace(extent[0], extent[1], columns + 1)
-    y = np.linspace(extent[2], extent[3], rows + 1)
-    padded = np.pad(region, 1)
-    upright = padded[1:-1, 1:] != padded[1:-1, :-1]
-    level = padded[1:, 1:-1] != padded[:-1, 1:-1]
-    lines = [[(x[j], y[i]), (x[j], y[i + 1])] for i, j in zip(*np.nonzero(upright), strict=True)]
-    lines += [[(x[j], y[i]), (x[j + 1], y[i])] for i, j in zip(*np.nonzero(level), strict=True)]
-    return lines
 
 
 def outline(

@@ -23,6 +23,7 @@ from specphoto.io import open_cube
 from specphoto.io.staging import staged
 from specphoto.report.figures import page_figures
 from specphoto.report.numbers import checks, quality_numbers, worst
+from specphoto.timings import read_timings
 
 if TYPE_CHECKING:
     import os
@@ -56,7 +57,8 @@ def write_page(
     thumbnail
         PNG to write beside it; None leaves it out.
     run
-        What the run that made the product says of it (time by stage, ...), shown as it is.
+        What the run of a sample says of the product, shown as it is, after the seconds that
+        :func:`specphoto.timings.read_timings` finds.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def write_page(
     numbers["reasons"] = [f"{c.what}: {c.found}" for c in found if c.status != "pass"]
     text = render(
         "galaxy.html", title=numbers["name"] or Path(product).name, product=Path(product).name,
-        numbers=numbers, checks=found, facts=describe(ds), run=dict(run or {}),
+        numbers=numbers, checks=found, facts=describe(ds), run=_told(product, run),
         figures=[_embedded(drawn) for drawn in page_figures(ds)],
         provenance=json.dumps(ds.attrs.get("provenance", []), indent=1), row=numbers,
     )  # fmt: skip
@@ -89,6 +91,11 @@ def write_page(
     if thumbnail is not None:
         draw_thumbnail(ds, Path(thumbnail))
     return numbers
+
+
+def _told(product: str | os.PathLike[str], run: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is known of the run: seconds by step, and the row of a sample's table."""
+    return {f"{k} (s)": v for k, v in read_timings(product).items()} | dict(run or {})
 
 
 def page_row(page: Path) -> dict[str, Any]:

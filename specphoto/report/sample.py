@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -13,12 +12,14 @@ from specphoto.errors import InputError
 from specphoto.io.staging import staged
 from specphoto.io.zarr_store import is_zarr
 from specphoto.report.page import page_row, render, write_page
+from specphoto.report.run import run_columns, run_rows
+from specphoto.timings import changed
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["find_products", "run_rows", "write_index", "write_table"]
+__all__ = ["find_products", "write_index", "write_table"]
 
 # Names of columns, and what people read above them.
 _COLUMNS = {
@@ -40,12 +41,14 @@ def write_index(
     """Write a page of every product in a folder, and an index of them all.
 
     Pages newer than their product are kept, so that a second call goes on where the first ended.
-    A product that cannot be read has a row that says why.
+    A product that cannot be read has a row that says why, and so has a galaxy that the run of
+    the sample could not match.
 
     Parameters
     ----------
     folder
-        Holds products, ``.zarr`` or ``.fits`` (one of the two is enough; Zarr is read).
+        Holds products, ``.zarr`` or ``.fits`` (one of the two is enough; Zarr is read), and the
+        table of the run that made them, where there was one.
     output
         Folder for the pages; by default ``report`` in `folder`.
     workers
@@ -64,7 +67,8 @@ def write_index(
         If the folder holds no products.
     """
     source = Path(folder)
-    products = find_products(source)
+    told = run_rows(source)
+    products = find_products(source, told)
     if not products:
         raise InputError(
             str(source), expected="a folder with products, .zarr or .fits", found="none",
@@ -72,32 +76,30 @@ def write_index(
         )  # fmt: skip
     pages = Path(output) if output is not None else source / "report"
     (pages / "thumbnails").mkdir(parents=True, exist_ok=True)
-    told = run_rows(source)
-    rows = [row | _extra(told.get(stem, {})) for stem, row in
+    rows = [row | run_columns(told.get(stem, {})) for stem, row in
             _rows(products, pages, told, workers, progress)]  # fmt: skip
+    rows += [_unmade(stem, told[stem]) for stem in sorted(set(told) - set(products))]
     index = pages / "index.html"
     write_table(rows, index, title=source.resolve().name)
     return index
 
 
-def find_products(folder: Path) -> dict[str, Path]:
-    """Products of a folder by stem, in the order of their names; of two formats the Zarr."""
-    files = {path.stem: path for path in folder.glob("*specphoto_*.fits")}
-    folders = {path.stem: path for path in folder.glob("*specphoto_*.zarr") if is_zarr(path)}
+def find_products(folder: Path, told: Iterable[str] = ()) -> dict[str, Path]:
+    """Products of a folder by stem, in the order of their names; of two formats the Zarr.
+
+    Parameters
+    ----------
+    folder
+        Other files may be there too.
+    told
+        Stems of FITS products besides those that piXedfit's names tell (``*specphoto_*``).
+    """
+    names = set(told)
+    files = {path.stem: path for path in folder.glob("*.fits")
+             if "specphoto_" in path.name or path.stem in names}  # fmt: skip
+    folders = {path.stem: path for path in folder.glob("*.zarr") if is_zarr(path)}
     found = files | folders
     return dict(sorted(found.items()))
-
-
-def run_rows(folder: Path) -> dict[str, dict[str, str]]:
-    """Rows of the run's own table, ``summary.csv``, by the stem of their products.
-
-    The column ``name`` is taken for the stem; without the table there are no rows.
-    """
-    table = folder / "summary.csv"
-    if not table.is_file():
-        return {}
-    with table.open(newline="", encoding="utf-8") as file:
-        return {row["name"]: row for row in csv.DictReader(file) if row.get("name")}
 
 
 def write_table(
@@ -126,20 +128,8 @@ def write_table(
         aside.write_text(text, encoding="utf-8")
 
 
-def _extra(row: Mapping[str, str]) -> dict[str, Any]:
-    """What the run says of a galaxy, under names of its own."""
-    return {f"run_{key}": _number(value) for key, value in row.items() if key != "name"}
-
-
-def _number(text: str) -> float | str | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return text
-
-
 def _rows(
-    products: Mapping[str, Path], pages: Path, told: Mapping[str, Mapping[str, str]],
+    products: Mapping[str, Path], pages: Path, told: Mapping[str, Mapping[str, Any]],
     workers: int, progress: Callable[[int, int], None] | None,
 ) -> list[tuple[str, dict[str, Any]]]:  # fmt: skip
     rows = {stem: _kept(path, pages / f"{stem}.html") for stem, path in products.items()}
@@ -154,7 +144,7 @@ def _rows(
 
 
 def _made(
-    jobs: list[tuple[str, Path, Path, Mapping[str, str]]], workers: int
+    jobs: list[tuple[str, Path, Path, Mapping[str, Any]]], workers: int
 ) -> Iterable[tuple[str, dict[str, Any]]]:
     """Make pages, here or in processes of their own."""
     if workers <= 1 or len(jobs) <= 1:
@@ -168,7 +158,7 @@ def _made(
             yield futures[future], future.result()
 
 
-def _page(stem: str, product: Path, pages: Path, run: Mapping[str, str]) -> dict[str, Any]:
+def _page(stem: str, product: Path, pages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return write_page(
             product, pages / f"{stem}.html", run=run,
@@ -180,10 +170,15 @@ def _page(stem: str, product: Path, pages: Path, run: Mapping[str, str]) -> dict
 
 def _kept(product: Path, page: Path) -> dict[str, Any] | None:
     """Row of a page that is newer than its product, or None."""
-    written = product / "zarr.json" if product.is_dir() else product
-    if page.is_file() and page.stat().st_mtime >= written.stat().st_mtime:
+    if page.is_file() and page.stat().st_mtime >= changed(product):
         return page_row(page)
     return None
+
+
+def _unmade(stem: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Row of a galaxy without product."""
+    why = f"no product: {told.get('reason') or told.get('state') or 'the run does not say why'}"
+    return {"name": stem, "verdict": "fail", "reasons": [why]} | run_columns(told)
 
 
 def _linked(stem: str, row: dict[str, Any], pages: Path) -> dict[str, Any]:

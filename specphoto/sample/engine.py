@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import queue
 import shutil
-import time
-from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from dask.utils import format_bytes, parse_bytes
-from distributed import KilledWorker, performance_report
+from distributed import performance_report
 
 from specphoto import cluster
+from specphoto.cluster.sending import Task, reason, send_all
 from specphoto.errors import InputError
 from specphoto.sample.galaxy import product_paths, run_galaxy
 from specphoto.sample.identity import differences, digest, identity_of
@@ -24,19 +22,16 @@ from specphoto.sample.summary import write_summary
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from distributed import Client, Future
+    from distributed import Client
 
     from specphoto.sample.plan import Target
 
 __all__ = ["Outcome", "Work", "drive", "run_sample"]
 
 logger = logging.getLogger(__name__)
-
-_PERIOD = 1.0
-_MOST_HOPED = 10_000
 
 
 @dataclass(frozen=True)
@@ -60,15 +55,11 @@ class Outcome:
     csv: Path
 
 
-@dataclass(frozen=True)
-class Work:
-    """One galaxy to be sent: its name, the function that a worker calls, and its arguments."""
+@dataclass(frozen=True, kw_only=True)
+class Work(Task):
+    """One galaxy to be sent, and all that its products depend on."""
 
-    name: str
-    function: Callable[..., dict[str, Any]]
-    arguments: tuple[Any, ...]
     identity: dict[str, Any]
-    options: dict[str, Any]
 
 
 def run_sample(
@@ -191,7 +182,10 @@ def _work(sample: Sample, target: Target, identity: dict[str, Any], *, replace: 
         "accept_critical": sample.accept_critical,
         "replace": replace,
     }  # fmt: skip
-    return Work(target.name, run_galaxy, arguments, identity, options)
+    return Work(
+        name=target.name, function=run_galaxy, arguments=arguments, options=options,
+        identity=identity,
+    )  # fmt: skip
 
 
 def drive(
@@ -219,52 +213,22 @@ def drive(
         If the scheduler goes away, or the journal cannot be written.
     """
     _warn_of_memory(client, galaxy_memory)
-    waiting = deque(work)
-    ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
-    flying: dict[Future, Work] = {}
-    slots, looked = 0, -_PERIOD
-    while waiting or flying:
-        if time.monotonic() - looked >= _PERIOD:
-            slots, looked = _slots(client), time.monotonic()
-            _show(journal, progress)
-        while waiting and len(flying) < slots:
-            galaxy = waiting.popleft()
-            future = _send(client, galaxy)
-            flying[future] = galaxy
-            journal.append("sent", name=galaxy.name)
-            future.add_done_callback(ended.put)
-        for future in _take(ended, _PERIOD):
-            galaxy = flying.pop(future)
-            record = _record(client, future)
-            if record is None:
-                waiting.append(galaxy)
-            else:
-                state = record.pop("state")
-                journal.append(state, name=galaxy.name, identity=galaxy.identity, **record)
+    ended = send_all(
+        client, work, group="galaxy",
+        sent=lambda galaxy: journal.append("sent", name=galaxy.name),
+        tick=lambda: _show(journal, progress),
+    )  # fmt: skip
+    for galaxy, result in ended:
+        failed = isinstance(result, BaseException)
+        record = {"state": "failed", "reason": reason(result)} if failed else dict(result)
+        state = record.pop("state")
+        journal.append(state, name=galaxy.name, identity=galaxy.identity, **record)
     _show(journal, progress)
 
 
 def _show(journal: Journal, progress: Callable[[Status], None] | None) -> None:
     if progress is not None:
         progress(journal.tally.status(active=True))
-
-
-def _send(client: Client, galaxy: Work) -> Future:
-    # the first part of the key is the name that the dashboard groups and colours by
-    return client.submit(
-        galaxy.function, *galaxy.arguments, **galaxy.options, key=("galaxy", galaxy.name),
-        pure=False,
-    )  # fmt: skip
-
-
-def _slots(client: Client) -> int:
-    """Galaxies to have on the way: one per worker; as many as may come where workers adapt."""
-    if client.status != "running":
-        _gone()
-    adaptive = getattr(client.cluster, "_adaptive", None)
-    # an adaptive cluster grows only where more wait than it can hold
-    hoped = min(adaptive.maximum, _MOST_HOPED) if adaptive is not None else 0
-    return max(len(client.scheduler_info()["workers"]), int(hoped))
 
 
 def _warn_of_memory(client: Client, galaxy_memory: str | float) -> None:
@@ -275,41 +239,3 @@ def _warn_of_memory(client: Client, galaxy_memory: str | float) -> None:
             "a worker may use %s, a galaxy needs about %s: give workers more (memory, --memory)",
             format_bytes(int(least)), format_bytes(need),
         )  # fmt: skip
-
-
-def _take(ended: queue.SimpleQueue[Future], timeout: float) -> Iterable[Future]:
-    """Yield what ended, waiting for the first, then without waiting."""
-    try:
-        yield ended.get(timeout=timeout)
-        while True:
-            yield ended.get_nowait()
-    except queue.Empty:
-        return
-
-
-def _record(client: Client, future: Future) -> dict[str, Any] | None:
-    """How a galaxy ended; None where it must be sent again."""
-    if future.status == "finished":
-        record: dict[str, Any] = future.result()
-        return record
-    if future.status == "error":
-        return {"state": "failed", "reason": _reason(future.exception())}
-    if client.status != "running":
-        _gone()
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, KilledWorker):
-        return (
-            "its worker died each time that it was tried, perhaps killed for memory: give workers "
-            "more (memory, --memory), or longer jobs (walltime)"
-        )
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _gone() -> NoReturn:
-    raise InputError(
-        "cluster", expected="a scheduler that answers", found="none any more",
-        remedy="start the same command again: what is whole is not computed again",
-    )  # fmt: skip

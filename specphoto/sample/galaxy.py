@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import dask
 import numpy as np
-from distributed import get_worker
 from distributed.metrics import context_meter
 
 from specphoto import pipeline
+from specphoto.cluster.sending import reason
+from specphoto.cluster.worker import alone
 from specphoto.errors import InputError
 from specphoto.io import open_cube, open_ifs
 from specphoto.sample.identity import ATTRIBUTE
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["measure", "product_paths", "run_galaxy"]
 
 Formats = tuple[Literal["fits", "zarr"], ...]
-
-# A worker's threads work on one galaxy together: memory is that of one, and what libraries keep
-# for a whole process (Dask's settings, tables read once) is not shared by two.
-_alone = threading.Lock()
 
 
 def product_paths(folder: Path, name: str, formats: Formats) -> dict[str, Path]:
@@ -65,12 +60,11 @@ def run_galaxy(
         ``state`` ('done', 'failed'), ``seconds``, ``host``; ``reason`` or the numbers of
         :func:`measure`; seconds by stage.
     """
-    threads = get_worker().state.nthreads
-    with _alone:
+    with alone():
         start = time.perf_counter()
         record: dict[str, Any] = {"host": socket.gethostname()}
         try:
-            with dask.config.set(scheduler="threads", num_workers=threads), StageTimes() as times:
+            with StageTimes() as times:
                 paths = product_paths(Path(folder), target.name, formats)
                 if not _made_already(paths, digest, replace=replace):
                     _require_fit(target, options, accept_critical=accept_critical)
@@ -86,7 +80,7 @@ def run_galaxy(
                 context_meter.digest_metric(stage, seconds, "seconds")
             record["state"] = "done"
         except Exception as error:  # one galaxy never stops the rest
-            record |= {"state": "failed", "reason": _reason(error)}
+            record |= {"state": "failed", "reason": reason(error)}
         return record | {"seconds": time.perf_counter() - start}
 
 
@@ -116,11 +110,6 @@ def _require_fit(target: Target, options: Mapping[str, Any], *, accept_critical:
             found=f"{quality['card']} = {quality['value']}, critical",
             remedy="say accept_critical = true to match it all the same",
         )  # fmt: skip
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 def measure(cube: xr.Dataset) -> dict[str, Any]:

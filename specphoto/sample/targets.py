@@ -14,7 +14,7 @@ from specphoto.keys import require_known
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["read_rows", "rows_of_pattern"]
+__all__ = ["read_rows", "rows_of_pattern", "table_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +41,7 @@ def read_rows(
         If the table cannot be read or lacks a column.
     """
     require_known(columns, _RENAMED, f"{path}: columns")
-    try:
-        rows = _readers()[path.suffix](path)
-    except KeyError:
-        raise InputError(
-            str(path), expected="a table ending in .csv, .fits or .parquet",
-            found=repr(path.suffix), remedy="convert it to one of them",
-        ) from None  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise InputError(
-            str(path), expected="a table that can be read", found=str(error).splitlines()[0],
-            remedy="check the path and the file",
-        ) from error  # fmt: skip
+    rows = table_rows(path)
     there = set(rows[0]) if rows else set()
     renamed = {theirs: ours for ours, theirs in columns.items()}
     missing = (set(renamed) | ({"cube", "photometry"} - set(columns))) - there
@@ -69,6 +58,29 @@ def read_rows(
          and renamed.get(k, k) in known}
         for row in rows
     ]  # fmt: skip
+
+
+def table_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a table as they are: ``.csv``, ``.fits`` (the first table) or ``.parquet``.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        rows: list[dict[str, Any]] = _readers()[path.suffix](path)
+    except KeyError:
+        raise InputError(
+            str(path), expected="a table ending in .csv, .fits or .parquet",
+            found=repr(path.suffix), remedy="convert it to one of them",
+        ) from None  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise InputError(
+            str(path), expected="a table that can be read", found=str(error).splitlines()[0],
+            remedy="check the path and the file",
+        ) from error  # fmt: skip
+    return rows
 
 
 def _readers() -> dict[str, Any]:

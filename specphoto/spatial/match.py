@@ -222,7 +222,8 @@ def _registration(
         )  # fmt: skip
     limits = Limits(max_shift=max_shift)
     found = find_shift(ifs, images, resolution, stencil, limits=limits, dust=dust)
-    return (found.shift if register is True else (0.0, 0.0)), found.report
+    told = found.report.merge(found.maps.drop_vars(["y", "x"], errors="ignore"))
+    return (found.shift if register is True else (0.0, 0.0)), told
 
 
 def _correlation_name(ifs: xr.Dataset, correlation: dict[str, Any] | None) -> Any:

@@ -30,11 +30,13 @@ __all__ = ["Features", "Measured", "find_features"]
 # Width of a bin in km/s: several times what rotation and dispersion of a galaxy shift and smear.
 _BIN = 1100.0
 _C_KM_S = 299_792.458
-# Order of the polynomial that takes calibration, dust and the broad shape out of the features.
-_ORDER = 10
+# Order of the polynomial that takes calibration, dust and the broad shape out of the features. The
+# lower, the more the spectrum tells; below 6 dust and wiggles of the calibration become features.
+_ORDER = 7
 _N_FEATURE = 12
-# Error of the features of any model, rms per bin, and of the velocity, km/s.
-_ERROR = 0.004
+# Error of the features of any model, rms per bin (by about as much the default library misses real
+# MaNGA spectra), and of the velocity, km/s.
+_ERROR = 0.008
 _VELOCITY_ERROR = 150.0
 # Relative error that caps the weight of a bin, so that bright pixels and models weigh alike.
 _CAP = 0.02
@@ -56,6 +58,10 @@ class Measured(NamedTuple):
 
     value: NDArray[np.float64]
     weight: NDArray[np.float64]
+
+    def take(self, rows: NDArray[np.intp]) -> Measured:
+        """Some of the pixels."""
+        return Measured(self.value[rows], self.weight[rows])
 
 
 @dataclass(frozen=True, eq=False)

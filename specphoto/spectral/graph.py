@@ -10,6 +10,7 @@ import numpy as np
 from specphoto.blas import single_thread
 from specphoto.cube import rechunk
 from specphoto.spectral import legendre
+from specphoto.spectral.bins import paint
 from specphoto.spectral.coherence import shrink
 from specphoto.spectral.pedestal import Additive, additive_residuals
 from specphoto.spectral.pixel import Pixels, correct_pixels
@@ -19,7 +20,18 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
     from numpy.typing import NDArray
 
-__all__ = ["Layout", "additive", "assemble", "correct", "together"]
+    from specphoto.spectral.bins import Bins
+
+__all__ = [
+    "Layout",
+    "additive",
+    "assemble",
+    "bin_images",
+    "correct",
+    "correct_bins",
+    "synthetic",
+    "together",
+]
 
 # Share of a band that good channels must see for its synthetic flux.
 _SEEN = 0.9
@@ -38,7 +50,7 @@ class Layout(NamedTuple):
             "coef": (self.n_coef,), "cov": (self.n_coef, self.n_coef),
             "noise": (self.n_coef, self.n_coef), "photo_cov": (self.n_coef, self.n_band),
             "unit": (self.n_band, self.n_coef), "model": (self.n_wave,),
-            "chi2": (), "n_band": (), "n_eff": (), "best": (),
+            "chi2": (), "n_band": (), "n_eff": (), "best": (), "order": (),
             "closure_before": (self.n_band,), "closure_after": (self.n_band,),
             "closure_holdout": (self.n_band,), "flag": (),
         }  # fmt: skip
@@ -53,7 +65,14 @@ class Layout(NamedTuple):
     def size(self) -> int:
         """Length of the stacked axis."""
         wide = self.n_coef * (1 + 2 * self.n_coef + 2 * self.n_band)
-        return wide + self.n_wave + 5 + 3 * self.n_band
+        return wide + self.n_wave + 6 + 3 * self.n_band
+
+    def nothing(self) -> NDArray[np.float32]:
+        """Results of a pixel that has no spectrum or no photometry."""
+        out, parts = np.full(self.size, np.nan, dtype=np.float32), self.parts()
+        out[parts["best"][0]] = out[parts["order"][0]] = -1.0
+        out[parts["n_band"][0]] = out[parts["flag"][0]] = 0.0
+        return out
 
     def split(self, stacked: da.Array) -> dict[str, da.Array]:
         """Results by name, each with its own axes before y and x."""
@@ -62,6 +81,20 @@ class Layout(NamedTuple):
             else stacked[where][0] if shape == () else stacked[where]
             for name, (where, shape) in self.parts().items()
         }  # fmt: skip
+
+
+def correct_bins(
+    cube: xr.Dataset, bins: Bins, reference: Delayed, layout: Layout, block: int
+) -> da.Array:
+    """As :func:`correct`, each pixel with the results of its bin."""
+    found = correct(bins.cube, reference, layout, block * block)
+    return paint(found, bins, _split(cube, block), layout.nothing())
+
+
+def bin_images(cube: xr.Dataset, bins: Bins, block: int) -> da.Array:
+    """Photometry of the mean pixel of each pixel's bin, ``(band, y, x)``."""
+    nothing = np.full(cube.sizes["band"], np.nan, dtype=np.float32)
+    return paint(bins.cube["photo_flux"].data, bins, _split(cube, block), nothing)
 
 
 def correct(cube: xr.Dataset, reference: Delayed, layout: Layout, block: int) -> da.Array:
@@ -105,10 +138,8 @@ def _correct_block(
     layout: Layout,
 ) -> NDArray[np.float32]:
     """Correct the pixels of a block that have both spectrum and photometry."""
-    out = np.full((layout.size, *flux.shape[1:]), np.nan, dtype=np.float32)
-    parts = layout.parts()
-    out[parts["best"][0]] = -1.0
-    out[parts["n_band"][0]] = out[parts["flag"][0]] = 0.0
+    nothing = layout.nothing()
+    out = np.broadcast_to(nothing[:, None, None], (layout.size, *flux.shape[1:])).copy()
     some = (~bad & np.isfinite(flux) & (err > 0)).any(axis=0)
     some &= (np.isfinite(photo_flux) & (photo_err > 0)).any(axis=0)
     if not some.any():
@@ -119,7 +150,7 @@ def _correct_block(
         if velocity is not None:
             pixels = pixels._replace(velocity=velocity[some])
         result = correct_pixels(pixels, reference)
-    for name, (where, _) in parts.items():
+    for name, (where, _) in layout.parts().items():
         out[where, some] = getattr(result, name).reshape(int(some.sum()), -1).T
     return out
 
@@ -146,18 +177,41 @@ def additive(
         'slope', 'slope_err', 'pedestal' and 'pedestal_err', see :mod:`~.pedestal`.
     """
     cube = rechunk(cube, {"wave": -1, "band": -1, **_split(cube, block)})
-    synthetic = da.blockwise(
-        _synthetic_block, "byx", cube["spec_flux"].data, "wyx", cube["spec_mask"].data, "wyx",
-        weights, None, new_axes={"b": weights.shape[1]}, concatenate=True, dtype=np.float32,
-        meta=np.empty((0, 0, 0), np.float32), token="synthetic-photometry",
-    )  # fmt: skip
-    maps = [synthetic, cube["photo_flux"].data, cube["photo_err"].data, _region(cube)[None]]
+    maps = [
+        synthetic(cube, weights, block),
+        cube["photo_flux"].data,
+        cube["photo_err"].data,
+        _region(cube)[None],
+    ]
     whole = da.concatenate([a.rechunk(-1) for a in maps]).rechunk(-1)
     found = da.map_blocks(
         _additive_block, whole, beam, dtype=np.float64, drop_axis=[2],
         chunks=((len(Additive._fields),), (weights.shape[1],)), token="additive-residuals",
     )  # fmt: skip
     return dict(zip(Additive._fields, found, strict=True))
+
+
+def synthetic(cube: xr.Dataset, weights: NDArray[np.float64], block: int) -> da.Array:
+    """Synthetic photometry of each pixel over its good channels, ``(band, y, x)``, float32.
+
+    NaN where good channels see less than 90% of a band.
+
+    Parameters
+    ----------
+    cube
+        ``spec_flux`` and ``spec_mask`` (wave, y, x).
+    weights
+        Photon weights, ``(n_wave, n_band)``; 0 for bands that the cube does not cover.
+    block
+        Pixels on a side of a task's block.
+    """
+    spectra = rechunk(cube[["spec_flux", "spec_mask"]], {"wave": -1, **_split(cube, block)})
+    maps: da.Array = da.blockwise(
+        _synthetic_block, "byx", spectra["spec_flux"].data, "wyx", spectra["spec_mask"].data, "wyx",
+        weights, None, new_axes={"b": weights.shape[1]}, concatenate=True, dtype=np.float32,
+        meta=np.empty((0, 0, 0), np.float32), token="synthetic-photometry",
+    )  # fmt: skip
+    return maps
 
 
 def _region(cube: xr.Dataset) -> da.Array:
@@ -183,7 +237,9 @@ def _additive_block(stacked: NDArray[np.float32], beam: float) -> NDArray[np.flo
     return np.stack(additive_residuals(synthetic, image, error, flat[-1] > 0, beam))
 
 
-def together(cube: xr.Dataset, part: dict[str, da.Array], beam: float) -> dict[str, da.Array]:
+def together(
+    cube: xr.Dataset, part: dict[str, da.Array], image: da.Array, beam: float
+) -> dict[str, da.Array]:
     """Replace each pixel's coefficients by what all pixels say together.
 
     Parameters
@@ -192,6 +248,8 @@ def together(cube: xr.Dataset, part: dict[str, da.Array], beam: float) -> dict[s
         The matched cube; pixels of ``spec_region`` shape the field.
     part
         Results of all pixels, see :meth:`Layout.split`.
+    image
+        Photometry that they were found from, ``(band, y, x)``.
     beam
         Pixels that share their noise.
 
@@ -218,7 +276,7 @@ def together(cube: xr.Dataset, part: dict[str, da.Array], beam: float) -> dict[s
         "coef": new,
         "cov": found[n : n + n * n].reshape(cov.shape),
         "photo_cov": (own[:, :, None] * part["photo_cov"][None]).sum(axis=1),
-        "closure_after": _moved(part["closure_after"], lit.sum(axis=1), cube["photo_flux"].data),
+        "closure_after": _moved(part["closure_after"], lit.sum(axis=1), image),
         "coef_pixel": coef,
         "cov_pixel": cov,
         "scatter": found[-2 * n : -n, 0, 0],
@@ -272,6 +330,7 @@ def assemble(
         n_band=(map_dims, part["n_band"].astype(np.int16)),
         n_eff=(map_dims, part["n_eff"]),
         fit_flag=(map_dims, part["flag"].astype(np.int16)),
+        corr_order=(map_dims, part["order"].astype(np.int16)),
         model_index=(map_dims, part["best"].astype(np.int32)),
         closure_before=(("band", *map_dims), part["closure_before"]),
         closure_after=(("band", *map_dims), part["closure_after"]),

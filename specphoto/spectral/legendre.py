@@ -22,6 +22,7 @@ __all__ = [
     "evaluate",
     "evaluate_err",
     "fit_factor",
+    "lower_order",
     "normalized",
     "plausible",
 ]
@@ -32,6 +33,8 @@ _UNKNOWN = 0.3
 _EXCURSION = 3.0
 # Error of the coefficients that a spectrum cannot fix, relative to the level.
 _DROPPED = 0.1
+# Variance of what tells nothing, relative to that.
+_NOTHING = 1e12
 # A coefficient takes more than this many clean channels.
 _CHANNELS_PER_COEFFICIENT = 10
 # Channels over which the scatter of a spectrum is compared with its errors.
@@ -105,10 +108,14 @@ def channels_needed(order: int) -> int:
 
 
 class FactorFit(NamedTuple):
-    """Coefficients ``(n_pixel, order + 1)`` and their noise covariance; unknown is NaN."""
+    """Coefficients ``(n_pixel, order + 1)``, their noise covariance, and the order that was fitted.
+
+    Unknown is NaN, of order -1.
+    """
 
     coef: NDArray[np.float64]
     cov: NDArray[np.float64]
+    order: NDArray[np.intp]
 
 
 def fit_factor(
@@ -162,7 +169,8 @@ def fit_factor(
     um = u * m
     normal = ((um * f) @ _products(L)).reshape(-1, n_coef, n_coef)
     right, noise = (um * m) @ L.T, noise * um**2
-    fit = FactorFit(np.full((n_pixel, n_coef), np.nan), np.full((n_pixel, n_coef, n_coef), np.nan))
+    fit = FactorFit(np.full((n_pixel, n_coef), np.nan), np.full((n_pixel, n_coef, n_coef), np.nan),
+                    np.full(n_pixel, -1))  # fmt: skip
     enough = (good.sum(axis=1) >= channels_needed(n_coef - 1)) & (normal[:, 0, 0] > 0)
     rest = np.flatnonzero(enough)
     for n in range(n_coef, 0, -1):
@@ -173,9 +181,56 @@ def fit_factor(
         rows, rest = rest[known], rest[~known]
         fit.coef[rows] = _padded(coef[known], n_coef)
         fit.cov[rows] = _padded(cov[known], n_coef)
+        fit.order[rows] = n - 1
         for k in range(n, n_coef):
             fit.cov[rows, k, k] = (_DROPPED * coef[known, 0]) ** 2
     return fit
+
+
+def lower_order(
+    coef: NDArray[np.float64], cov: NDArray[np.float64], order: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    r"""Take the order down to what the data fix, where references leave the rest open.
+
+    From the first coefficient that is known no better than to 10% of the level on, the data say
+    less than that calibrations are alike: these ``k`` are taken together with 0, of an error of
+    10%. As data of a Gaussian, that is a linear change of all coefficients,
+
+    .. math:: c' = (1 - G H)\,c, \qquad C' = (1 - G H)\,C, \qquad
+        G = C H^T (H C H^T + S)^{-1}
+
+    with ``H`` what picks the ``k`` out, and ``S`` their variance.
+
+    Parameters
+    ----------
+    coef, cov
+        Coefficients ``(n_pixel, n_coef)`` and their whole covariance; NaN where unknown.
+    order
+        Order that the spectrum fixed, ``(n_pixel,)``: those above are as said already.
+
+    Returns
+    -------
+    rest, order
+        :math:`1 - G H`, ``(n_pixel, n_coef, n_coef)``, 1 where nothing changes; the new order.
+    """
+    n_pixel, n = coef.shape
+    rest, order = np.broadcast_to(np.eye(n), (n_pixel, n, n)).copy(), order.copy()
+    with np.errstate(invalid="ignore"):
+        limit = (_DROPPED * coef[:, 0]) ** 2
+        open_ = np.einsum("pkk->pk", cov) >= limit[:, None]
+    open_[:, 0] = False
+    numbers = np.arange(n)
+    open_ &= numbers <= order[:, None]
+    first = np.where(open_.any(axis=1), open_.argmax(axis=1), n)
+    for k in range(1, n):
+        rows = np.flatnonzero(first == k)
+        told = numbers[k:] <= order[rows, None]
+        S = limit[rows, None] * np.where(told, 1.0, _NOTHING)
+        C = cov[rows]
+        G = C[:, :, k:] @ np.linalg.inv(C[:, k:, k:] + S[:, :, None] * np.eye(n - k))
+        rest[rows, :, k:] -= G
+        order[rows] = k - 1
+    return rest, order
 
 
 def _products(L: NDArray[np.float64]) -> NDArray[np.float64]:

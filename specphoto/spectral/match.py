@@ -19,7 +19,16 @@ from specphoto.photometry.filters import load_filters
 from specphoto.photometry.synthetic import photon_weights
 from specphoto.spatial.psf import PSF
 from specphoto.spectral import legendre
-from specphoto.spectral.graph import Layout, additive, assemble, correct, together
+from specphoto.spectral.bins import bin_pixels
+from specphoto.spectral.graph import (
+    Layout,
+    additive,
+    assemble,
+    bin_images,
+    correct,
+    correct_bins,
+    together,
+)
 from specphoto.spectral.pedestal import offset
 from specphoto.spectral.reference import (
     COVERED,
@@ -59,6 +68,8 @@ def match_spectral(
     exclude_bands: Sequence[str] | None = None,
     line_window: float = 500.0,
     velocity: Literal["measured"] | xr.DataArray | NDArray[np.floating] | None = None,
+    labels: NDArray[np.int_] | xr.DataArray | None = None,
+    min_snr: float = 0.0,
     subtract_pedestal: bool = False,
     holdout: bool = False,
     block: int = 16,
@@ -108,6 +119,14 @@ def match_spectral(
         move with the pixel, and ``spec_velocity`` is in the result. By default all move with the
         galaxy: the factor is as right up to 250 km/s, but the lines of ``mod_flux`` are not in
         their places.
+    labels
+        Integers ``(y, x)`` on the cube's pixels (Voronoi bins, apertures; 0 is no bin): the factor
+        is found per bin, from its summed spectrum and images with errors that know how pixels are
+        correlated, and given to its pixels. Pixels in no bin have none. ``mod_flux`` and
+        ``corr_photo_cov`` are those of the mean pixel of a bin, closures and the rest those of the
+        bin. Pixels of 1.5 arcsec oversample a PSF of 6.4 arcsec: bins lose little but time.
+    min_snr
+        Spectra (of pixels, or of bins) with a median S/N per channel below this have no factor.
     subtract_pedestal
         Whether the pedestal of the spectra against the images (``additive_pedestal``,
         interpolated between the bands) is taken off before the factor is found.
@@ -126,12 +145,14 @@ def match_spectral(
     xarray.Dataset
         The cube with ``spec_flux`` and ``spec_err`` times the factor, ``corr_coef``,
         ``corr_cov``, ``corr_photo_cov``, ``corr_factor``, ``corr_factor_err``, ``mod_flux``,
-        ``chi2``, ``n_band``, ``n_eff``, ``model_index``, ``closure_before`` and
+        ``chi2``, ``n_band``, ``n_eff``, ``model_index``, ``corr_order``, ``closure_before`` and
         ``closure_after``. Where the factor is
         unknown, it, the spectrum, the model and the closures are NaN and the spectrum is masked;
         ``chi2`` and the rest of the SED fit are NaN (-1, 0) only where photometry is missing.
         ``spec_region`` stays that of the spatial match (it would not be known before the last
         pixel is); ``spec_mask`` says where the factor is unknown.
+        ``corr_order`` is the order that the data of a pixel fix: coefficients above it, which
+        neither spectrum nor references tell to 10% of the level, are drawn to 0 with that error.
         ``corr_factor_err`` is fully correlated in wavelength. The factor rests on the photometry:
         a fit of the corrected spectrum and the same photometry as if they were independent counts
         the photometry twice; ``corr_photo_cov`` is what a fit of both needs.
@@ -177,15 +198,22 @@ def match_spectral(
     summary = delayed(prepare_library, pure=True)(source, redshift, wave, filters, order)
     reference = delayed(prepare_reference, pure=True)(
         source, summary, redshift, wave, lsf, filters, floor, line_window=line_window,
-        method=method, holdout=holdout,
+        method=method, holdout=holdout, min_snr=min_snr,
     )  # fmt: skip
     residuals = _additive(cube, wave, filters, block)
     if subtract_pedestal:
         cube = _without_pedestal(cube, wave, filters, residuals["pedestal"])
     layout = Layout(order + 1, wave.size, len(bands))
-    part = layout.split(correct(cube, reference, layout, block))
+    image, beam = cube["photo_flux"].data, _beam(cube)
+    if labels is None:
+        found = correct(cube, reference, layout, block)
+    else:
+        bins = bin_pixels(cube, labels)
+        found = correct_bins(cube, bins, reference, layout, block)
+        image, beam = bin_images(cube, bins, block), max(beam, bins.size)
+    part = layout.split(found)
     if coherent and method == "bayesian":
-        part = together(cube, part, _beam(cube))
+        part = together(cube, part, image, beam)
     out = assemble(cube, part, wave, holdout=holdout)
     out = out.assign({f"additive_{name}": ("band", a) for name, a in residuals.items()})
     options = {
@@ -193,6 +221,7 @@ def match_spectral(
         "order": order, "method": method, "coherent": coherent,
         "model_error": model_error, "line_window": line_window,
         "subtract_pedestal": subtract_pedestal,
+        "min_snr": min_snr, "labels": None if labels is None else "given",
         "velocity": velocity if isinstance(velocity, str | None) else "given",
         "bands_fitted": [b for b, f in zip(bands, floor, strict=True) if np.isfinite(f)],
     }  # fmt: skip

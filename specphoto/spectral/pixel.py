@@ -11,7 +11,8 @@ and :math:`\delta` their error, :math:`t = s\,m_k (1 + \delta)`:
    the cube correct the shape nearby, for there the template error is common to both. The
    reference ``m`` has this shape and the fine structure of the best model;
 3. ``P`` is fitted on clean continuum without noise bias (:func:`~.legendre.fit_factor`), its error
-   holds that of the shape; where that leaves no plausible factor (:func:`~.legendre.plausible`),
+   holds that of the shape; orders that nothing fixes are left out (:func:`~.legendre.lower_order`);
+   where that leaves no plausible factor (:func:`~.legendre.plausible`),
    or the images contradict the corrected spectrum, it is unknown.
 
 Each datum enters once: the photometry in step 2, features and level of ``f`` in 2 and 3, where they
@@ -26,7 +27,7 @@ import numpy as np
 from scipy import special
 
 from specphoto.spectral import compat
-from specphoto.spectral.legendre import FactorFit, fit_factor, plausible
+from specphoto.spectral.legendre import FactorFit, fit_factor, lower_order, plausible
 from specphoto.spectral.sedfit import SedFit, best_models, fit_sed, photometric_sigma
 
 if TYPE_CHECKING:
@@ -42,12 +43,15 @@ _PIXELS_AT_ONCE = 128
 _FLOOR = 0.05
 # Error of the shape of a single model, relative, per Legendre order.
 _SINGLE_ERROR = 0.03
-# Bands are corrected for what a model lacks by no more than this.
-_MOST_EXCESS, _LEAST_EXCESS = 10.0, 0.3
+# Lines may add many times a model's light to a band, but nothing takes much of it away: what is
+# further off is no light, and counts as an error.
+_MOST_EXCESS, _LEAST_EXCESS = 10.0, 0.8
 #: Reasons for doubt, bits of ``flag``: photometry that no model fits within its errors and the
 #: template error; a corrected spectrum that leaves its reference; an image far from it.
 FLAGS = (1, 2, 4)
 _UNLIKELY = 1e-4
+# Chance below which the template error of a pixel is raised, and fits after which that has settled.
+_DOUBTFUL, _TURNS = 0.01, 2
 # Rms of the corrected spectrum about its reference, in stretches of this many channels.
 _MISFIT, _STRETCH = 0.05, 64
 # An image contradicts the spectrum when it is off by this share and by as many sigma.
@@ -81,7 +85,8 @@ class Result(NamedTuple):
     ``noise`` is the part of ``cov`` that is noise of spectrum and images; the rest is of models.
     ``photo_cov`` ``(n_pixel, order + 1, n_band)`` is the covariance of the coefficients with the
     errors of the photometry, ``unit`` ``(n_pixel, n_band, order + 1)`` the derivative of synthetic
-    photometry by them. Each band of ``closure_holdout`` is left out of the fit that it judges; NaN
+    photometry by them. ``order`` is the order of the factor that the data fix, -1 if unknown. Each
+    band of ``closure_holdout`` is left out of the fit that it judges; NaN
     unless the reference asks for it.
     """
 
@@ -95,6 +100,7 @@ class Result(NamedTuple):
     n_band: NDArray[np.float64]
     n_eff: NDArray[np.float64]
     best: NDArray[np.float64]
+    order: NDArray[np.float64]
     closure_before: NDArray[np.float64]
     closure_after: NDArray[np.float64]
     closure_holdout: NDArray[np.float64]
@@ -150,16 +156,20 @@ def _correct(pixels: Pixels, reference: Reference) -> Result:
         held_out = _held_out(pixels, spectra, reference)
     contradicted = _contradicted(after, pixels)
     flag = _flag(sed, _misfit(spectra, found, reference), contradicted)
-    unknown = ~plausible(*factor, reference.L) | contradicted
-    for values in (*factor, noise, photo_cov, found.unit, model, found.before, after, held_out):
+    unknown = ~plausible(factor.coef, factor.cov, reference.L) | contradicted
+    unknown |= _snr(spectra) < reference.min_snr
+    factor.order[unknown] = -1
+    for values in (factor.coef, factor.cov, noise, photo_cov, found.unit, model):
+        values[unknown] = np.nan
+    for values in (found.before, after, held_out):
         values[unknown] = np.nan
     before, after, held_out = (
         _magnitude(values, pixels.photo_flux) for values in (found.before, after, held_out)
     )
     return Result(
-        *factor, noise, photo_cov, found.unit, model, sed.chi2, sed.n_band.astype(float), sed.n_eff,
-        sed.best.astype(float), closure_before=before, closure_after=after,
-        closure_holdout=held_out, flag=flag,
+        factor.coef, factor.cov, noise, photo_cov, found.unit, model, sed.chi2,
+        sed.n_band.astype(float), sed.n_eff, sed.best.astype(float), factor.order.astype(float),
+        closure_before=before, closure_after=after, closure_holdout=held_out, flag=flag,
     )  # fmt: skip
 
 
@@ -184,8 +194,11 @@ def _solve(pixels: Pixels, spectra: _Spectra, reference: Reference) -> _Found:
     ratio = reference.method == "ratio"
     shape = (_published_factor if ratio else _shape_factor)(spectra, model, reference)
     factor, follow = _with_shape_error(shape, sed, reference)
+    rest, order = lower_order(*factor)
+    factor = FactorFit((rest @ factor.coef[..., None])[..., 0], rest @ factor.cov, order)
+    spectral_noise = rest @ shape.cov @ rest.transpose(0, 2, 1)
     in_band = _in_band(spectra, model, factor, sed, reference)
-    return _Found(sed, excess, model, factor, shape.cov, follow, *in_band)
+    return _Found(sed, excess, model, factor, spectral_noise, rest @ follow, *in_band)
 
 
 def _held_out(pixels: Pixels, spectra: _Spectra, reference: Reference) -> NDArray[np.float64]:
@@ -220,7 +233,36 @@ def _fit_photometry(
     typical = np.nan_to_num(typical)
     own = photometric_sigma(typical, pixels.photo_err / excess, floor)
     sigma = np.where(np.isfinite(sigma), np.hypot(own, doubt * typical), np.inf)
-    return fit_sed(flux, sigma, table, reference.error, typical, measured), excess
+    fit = fit_sed(flux, sigma, table, reference.error, typical, measured)
+    return _admit_worse_models(fit, flux, sigma, typical, measured, reference), excess
+
+
+def _admit_worse_models(
+    fit: SedFit, flux: NDArray[np.float64], sigma: NDArray[np.float64],
+    typical: NDArray[np.float64], measured: Measured | None, reference: Reference,
+) -> SedFit:  # fmt: skip
+    """Fit pixels that no model fits once more, with the template error that their chi-square asks.
+
+    Else the few models that are the least wrong would be certain, and their shape would outweigh
+    the images. The chi-square stays that of the first fit.
+    """
+    wild = np.flatnonzero(_chance(fit) < _DOUBTFUL)
+    amplitude = np.ones(len(wild))
+    again = fit.take(wild)
+    for _ in range(_TURNS if wild.size else 0):
+        amplitude *= np.sqrt(np.maximum(again.chi2 / np.maximum(again.n_band - 1.0, 1.0), 1.0))
+        part = measured and measured.take(wild)
+        again = fit_sed(flux[wild], sigma[wild], reference.table, reference.error, typical[wild],
+                        part, amplitude)  # fmt: skip
+    for name, values in again._asdict().items():
+        if name != "chi2":
+            getattr(fit, name)[wild] = values
+    return fit
+
+
+def _chance(sed: SedFit) -> NDArray[np.float64]:
+    """Chance of the photometry's chi-square within its errors and the template error."""
+    return np.asarray(special.chdtrc(np.maximum(sed.n_band - 1.0, 1.0), sed.chi2))
 
 
 def _excess(
@@ -238,10 +280,12 @@ def _excess(
     use = spectra.good & (~reference.sky | reference.line) & np.isfinite(P) & np.isfinite(model)
     added = np.where(use, np.nan_to_num(spectra.flux * P - model), 0.0) @ T
     noise = np.where(use, np.nan_to_num(P) ** 2 * spectra.variance, 0.0) @ T**2
-    known = plausible(*factor, reference.L)[:, None] & (typical > 0)
+    known = plausible(factor.coef, factor.cov, reference.L)[:, None] & (typical > 0)
     light = np.where(known, typical, 1.0)
-    excess = np.clip(1.0 + added / light, _LEAST_EXCESS, _MOST_EXCESS)
-    return np.where(known, excess, 1.0), np.where(known, np.sqrt(noise) / light, 0.0)
+    raw = 1.0 + added / light
+    excess = np.clip(raw, _LEAST_EXCESS, _MOST_EXCESS)
+    doubt = np.hypot(np.sqrt(noise) / light, raw - excess)
+    return np.where(known, excess, 1.0), np.where(known, doubt, 0.0)
 
 
 def _shape_factor(spectra: _Spectra, model: NDArray[np.float64], reference: Reference) -> FactorFit:
@@ -263,7 +307,7 @@ def _published_factor(
             coef[i] = compat.fit_factor(
                 spectra.flux[i : i + 1, keep], model[i : i + 1, keep], x[keep], n - 1
             )
-    return FactorFit(coef, cov)
+    return FactorFit(coef, cov, np.where(np.isfinite(coef[:, 0]), n - 1, -1))
 
 
 def _mean_model(sed: SedFit, reference: Reference) -> NDArray[np.float64]:
@@ -292,7 +336,7 @@ def _with_shape_error(
     # T_lk = projection on L_l of P L_k
     T = np.einsum("li,pi,ki->plk", projector, factor, L, optimize=True)
     cov = fit.cov + T @ shape_cov @ T.transpose(0, 2, 1)
-    return FactorFit(fit.coef, cov), T @ np.nan_to_num(sed.shape_photo)
+    return FactorFit(fit.coef, cov, fit.order), T @ np.nan_to_num(sed.shape_photo)
 
 
 def _in_band(
@@ -324,8 +368,7 @@ def _flag(
 ) -> NDArray[np.float64]:
     """Why the reference of a pixel is not to be trusted, the sum of :data:`FLAGS`."""
     with np.errstate(invalid="ignore"):
-        unlikely = special.chdtrc(np.maximum(sed.n_band - 1.0, 1.0), sed.chi2) < _UNLIKELY
-        reasons = (unlikely, misfit > _MISFIT, contradicted)
+        reasons = (_chance(sed) < _UNLIKELY, misfit > _MISFIT, contradicted)
     return np.asarray(sum(bit * r.astype(float) for bit, r in zip(FLAGS, reasons, strict=True)))
 
 
@@ -347,6 +390,13 @@ def _misfit(spectra: _Spectra, found: _Found, reference: Reference) -> NDArray[n
     n = np.where(some, count, 1.0)
     excess = np.where(some, (total / n) ** 2 - variance / n**2, 0.0).sum(axis=1)
     return np.asarray(np.sqrt(np.maximum(excess / np.maximum(some.sum(axis=1), 1), 0.0)))
+
+
+def _snr(spectra: _Spectra) -> NDArray[np.float64]:
+    """Median S/N of the good channels; 0 where none is."""
+    snr = np.where(spectra.good, spectra.flux / np.sqrt(spectra.variance), np.nan)
+    snr[~spectra.good.any(axis=1)] = 0.0
+    return np.asarray(np.nanmedian(snr, axis=1))
 
 
 def _contradicted(after: NDArray[np.float64], pixels: Pixels) -> NDArray[np.bool_]:

@@ -89,6 +89,8 @@ class Reference:
         Wavelengths of the cube, ``(n_wave,)``.
     holdout
         Whether the covered bands are also left out of the fit, one after the other.
+    min_snr
+        Median S/N per channel below which a spectrum has no factor.
     motion
         Of the pixels; ``line`` is then ``(n_pixel, n_wave)``. None: they move with the galaxy.
     """
@@ -108,6 +110,7 @@ class Reference:
     method: Method
     wave: NDArray[np.float64]
     holdout: bool = False
+    min_snr: float = 0.0
     motion: Motion | None = None
 
     def moving(self, velocity: NDArray[np.float64]) -> Reference:
@@ -257,6 +260,7 @@ def make_reference(
     template_error: TemplateError = DEFAULT_TEMPLATE_ERROR,
     method: Method = "bayesian",
     holdout: bool = False,
+    min_snr: float = 0.0,
 ) -> Reference:
     """Bring the library to the galaxy.
 
@@ -279,6 +283,8 @@ def make_reference(
         How the factor is found; features are measured for 'bayesian' alone.
     holdout
         Whether bands are left out one after the other, to be judged by.
+    min_snr
+        Median S/N per channel below which a spectrum has no factor.
     """
     photometry, shape, beyond = summary
     width = None if lsf is None else _spectral_width(np.asarray(lsf, dtype=np.float64))
@@ -310,6 +316,7 @@ def make_reference(
         method=method,
         wave=wave,
         holdout=holdout,
+        min_snr=min_snr,
     )
 
 

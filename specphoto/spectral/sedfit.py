@@ -122,6 +122,10 @@ class SedFit(NamedTuple):
     shape_cov: NDArray[np.float64]
     shape_photo: NDArray[np.float64]
 
+    def take(self, rows: NDArray[np.intp]) -> SedFit:
+        """Some of the pixels."""
+        return self._replace(**{name: values[rows] for name, values in self._asdict().items()})
+
     @classmethod
     def unknown(cls, n_band: NDArray[np.intp], n_shape: int, n_column: int) -> SedFit:
         """Nothing known yet."""
@@ -210,6 +214,7 @@ def fit_sed(
     error: ProjectedError,
     typical: NDArray[np.float64],
     measured: Measured | None = None,
+    amplitude: NDArray[np.float64] | float = 1.0,
 ) -> SedFit:
     """Weigh all models by photometry and features, and what they say of the spectrum's shape.
 
@@ -227,6 +232,8 @@ def fit_sed(
         positive where nothing is known.
     measured
         Features of the pixels' spectra.
+    amplitude
+        What the template error of each pixel is multiplied by, ``(n_pixel,)``.
 
     Returns
     -------
@@ -236,9 +243,13 @@ def fit_sed(
     use = np.isfinite(sigma) & (typical > 0)
     m = np.where(use, typical, 1.0)
     d = np.where(use, flux, 0.0)
-    inverse = _relative_weight(np.where(use, sigma, 1.0) / m, use, error)
+    square = np.broadcast_to(np.square(amplitude), len(flux))[:, None, None]
+    between, cross, shape = (square * part for part in error)
+    inverse = _relative_weight(np.where(use, sigma, 1.0) / m, use, between)
     W = inverse / (m[:, :, None] * m[:, None, :])
-    gain_shape = error.cross @ inverse / m[:, None, :]
+    gain_shape = cross @ inverse / m[:, None, :]
+    # what of the template error the bands do not tell
+    left = shape - gain_shape @ (m[:, :, None] * cross.transpose(0, 2, 1))
     out = SedFit.unknown(np.isfinite(sigma).sum(axis=1), table.shape.shape[1], flux.shape[1])
     for start in range(0, len(flux), _PIXELS_AT_ONCE):
         rows = slice(start, start + _PIXELS_AT_ONCE)
@@ -250,16 +261,16 @@ def fit_sed(
         for k in range(len(gain)):
             i = start + k
             _weigh(out, i, total[k], gain[k], light[k], table,
-                   _Pixel(d[i], W[i], gain_shape[i], m[i], error, none[k]))  # fmt: skip
+                   _Pixel(d[i], W[i], gain_shape[i], left[i], none[k]))  # fmt: skip
     return out
 
 
 def _relative_weight(
-    sigma: NDArray[np.float64], use: NDArray[np.bool_], error: ProjectedError
+    sigma: NDArray[np.float64], use: NDArray[np.bool_], between: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Inverse covariance of relative residuals, 0 for bands without data."""
     both = use[:, :, None] & use[:, None, :]
-    covariance = np.where(both, error.band, 0.0)
+    covariance = np.where(both, between, 0.0)
     n = np.arange(sigma.shape[1])
     covariance[:, n, n] = np.where(use, covariance[:, n, n] + sigma**2, 1.0)
     return np.where(both, np.linalg.inv(covariance), 0.0)
@@ -287,13 +298,15 @@ def _feature_gain(
 
 
 class _Pixel(NamedTuple):
-    """Data of one pixel, their weights, and how the template error follows their residuals."""
+    """Data of one pixel, their weights, and how the template error follows their residuals.
+
+    ``left`` is the covariance of the template error in the shape that they do not tell.
+    """
 
     d: NDArray[np.float64]
     W: NDArray[np.float64]
     gain_shape: NDArray[np.float64]
-    m: NDArray[np.float64]
-    error: ProjectedError
+    left: NDArray[np.float64]
     chi2_none: float
 
 
@@ -321,8 +334,6 @@ def _weigh(
     out.n_eff[i] = 1.0 / (p @ p)
     out.shape_mean[i] = mean
     # the spread over models, the amplitude within one, and the template error that is left
-    error = pixel.error
-    out.shape_cov[i] = (h.T * p) @ h + (g.T * (p / gain[near])) @ g
-    out.shape_cov[i] += error.shape - pixel.gain_shape @ (pixel.m[:, None] * error.cross.T)
+    out.shape_cov[i] = (h.T * p) @ h + (g.T * (p / gain[near])) @ g + pixel.left
     along = (g.T * (p / gain[near])) @ models + (h.T * p) @ models
     out.shape_photo[i] = pixel.gain_shape + along @ pixel.W

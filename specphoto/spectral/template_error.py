@@ -16,7 +16,7 @@ the wavelengths near it, and what keeps many bands from making a wrong model cer
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -38,8 +38,7 @@ _STEP = 0.01  # in ln wavelength
 _N_BIN = 48
 
 
-@dataclass(frozen=True)
-class ProjectedError:
+class ProjectedError(NamedTuple):
     """Covariance of the template error in the bands and in the shape of the cube's spectrum.
 
     ``band`` ``(n_band, n_band)`` between relative errors of model photometry, ``shape`` ``(n_shape,

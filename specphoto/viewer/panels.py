@@ -17,12 +17,12 @@ from bokeh.models import (
     NumeralTickFormatter,
     Range1d,
     Span,
+    TeeHead,
     Whisker,
 )
 from bokeh.plotting import figure
 
-from specphoto.plot.maps import colours
-from specphoto.plot.style import BLACK, BLUE, ORANGE, RED, SKY, edges
+from specphoto.drawing import BLACK, BLUE, ORANGE, RED, SKY, colours, edges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,11 +30,16 @@ if TYPE_CHECKING:
 
     from specphoto.extract import Extract
 
-__all__ = ["MapPanel", "SpectrumPanel"]
+__all__ = ["MapPanel", "SpectrumPanel", "sampled"]
 
 _FLUX = "F_λ (1e-17 erg s⁻¹ cm⁻² Å⁻¹)"
 _TICKS = [2000, 3000, 5000, 10000, 20000, 40000]
 _PALETTES = {"viridis": "Viridis256", "RdBu_r": "RdBu11"}
+
+
+def sampled(n_wave: int) -> NDArray[np.intp]:
+    """Channels that the factor is drawn at: it is smooth, and browsers take 128 KB at once."""
+    return np.unique(np.linspace(0, n_wave - 1, 256).astype(np.intp))
 
 
 class MapPanel:
@@ -58,8 +63,8 @@ class MapPanel:
         )
         self.chosen = ColumnDataSource(data={"xs": [], "ys": []}, name="chosen")
         self.plot = figure(
-            match_aspect=True, tools="pan,wheel_zoom,reset,save", height=560,
-            sizing_mode="stretch_width", toolbar_location="above",
+            match_aspect=True, tools="pan,wheel_zoom,reset,save",
+            sizing_mode="scale_width", aspect_ratio=1.2, toolbar_location="above",
             x_axis_label="x (pixel)", y_axis_label="y (pixel)", name="map",
         )  # fmt: skip
         # pixels stay square only where ranges follow data: what is not seen sets them
@@ -84,7 +89,7 @@ class MapPanel:
             box, LassoSelectTool(description="Draw an aperture", continuous=False),
             HoverTool(renderers=[drawn], tooltips=[("x, y", "$x{0}, $y{0}"), ("value", "@image")]),
         )  # fmt: skip
-        self.plot.toolbar.active_drag = box
+        self.plot.toolbar.update(active_drag=box, logo=None)
 
     @staticmethod
     def _shown(ds: xr.Dataset, axis: int) -> tuple[float, float]:
@@ -125,8 +130,12 @@ class SpectrumPanel:
     """SED with spectrum and model, and the factor below it."""
 
     def __init__(self) -> None:
-        names = ("wave", "observed", "corrected", "model", "factor", "low", "high")
-        self.spectrum = ColumnDataSource(data={name: [] for name in names}, name="spectrum")
+        self.spectrum = ColumnDataSource(
+            data={n: [] for n in ("wave", "observed", "corrected", "model")}, name="spectrum"
+        )
+        self.curve = ColumnDataSource(
+            data={n: [] for n in ("wave", "factor", "low", "high")}, name="curve"
+        )
         self.images = ColumnDataSource(
             data={n: [] for n in ("wave", "flux", "low", "high", "band")}, name="images"
         )
@@ -143,8 +152,9 @@ class SpectrumPanel:
             y_axis_label="correction factor", x_range=Range1d(3000, 11000),
             y_range=Range1d(0.5, 1.5),
         )  # fmt: skip
-        self.factor.varea("wave", "low", "high", source=self.spectrum, color=BLUE, alpha=0.25)
-        self.factor.line("wave", "factor", source=self.spectrum, color=BLUE, line_width=2)
+        self.sed.toolbar.logo = self.factor.toolbar.logo = None
+        self.factor.varea("wave", "low", "high", source=self.curve, color=BLUE, alpha=0.25)
+        self.factor.line("wave", "factor", source=self.curve, color=BLUE, line_width=2)
         self.slit = Span(dimension="height", line_color=RED, line_dash="dashed", visible=False)
         self.sed.add_layout(self.slit)
         self.why = Label(
@@ -163,8 +173,10 @@ class SpectrumPanel:
         line("wave", "corrected", source=self.spectrum, color=BLUE, legend_label="corrected")
         points = self.sed.scatter("wave", "flux", source=self.images, color=RED, size=9,
                                   legend_label="images")  # fmt: skip
+        heads = {"upper_head": TeeHead(size=6, line_color=RED),
+                 "lower_head": TeeHead(size=6, line_color=RED)}  # fmt: skip
         self.sed.add_layout(Whisker(
-            base="wave", lower="low", upper="high", source=self.images, line_color=RED,
+            base="wave", lower="low", upper="high", source=self.images, line_color=RED, **heads,
         ))  # fmt: skip
         self.sed.add_tools(
             HoverTool(renderers=[points], tooltips=[("band", "@band"), ("flux", "@flux")])
@@ -182,11 +194,14 @@ class SpectrumPanel:
         factor = unknown if one.factor is None else one.factor
         error = 0.0 if one.factor_err is None else one.factor_err
         self.spectrum.data = {
-            "wave": one.wave, "observed": np.where(one.good, one.observed, np.nan),
+            "wave": one.wave.astype(np.float32),
+            "observed": np.where(one.good, one.observed, np.nan),
             "corrected": unknown if one.factor is None else one.masked,
             "model": unknown if one.model is None else one.model,
-            "factor": factor, "low": factor - error, "high": factor + error,
         }  # fmt: skip
+        few = sampled(one.wave.size)
+        curve = {"factor": factor, "low": factor - error, "high": factor + error}
+        self.curve.data = {"wave": one.wave[few]} | {n: v[few] for n, v in curve.items()}
         low = np.maximum(one.photo_flux - one.photo_err, 1e-30)
         self.images.data = {
             "wave": one.band_wave, "flux": one.photo_flux, "low": low,

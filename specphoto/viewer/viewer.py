@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bokeh.events import DoubleTap, Press, SelectionGeometry, Tap
+from bokeh.events import DoubleTap, MouseMove, Press, SelectionGeometry, Tap
 from bokeh.io import output_notebook
 from bokeh.layouts import column, row
 from bokeh.models import (
     Button,
+    CheckboxGroup,
     ColumnDataSource,
     CustomJS,
     Div,
@@ -20,19 +22,20 @@ from bokeh.models import (
     Spinner,
 )
 from bokeh.resources import INLINE
-from matplotlib.path import Path as Outline
 
-from specphoto.cube import identify, validate
+from specphoto.cube import celestial_wcs, identify, validate
+from specphoto.drawing import rgb_array
 from specphoto.errors import InputError
 from specphoto.extract import aperture_extract
 from specphoto.maps import QUANTITIES, known_quantities, quantity_map
-from specphoto.plot.images import rgb_array
 from specphoto.viewer.blocks import Blocks
-from specphoto.viewer.looks import CSS, DARK, DOWNLOAD, WRAP
+from specphoto.viewer.looks import CSS, DARK, DOWNLOAD, FOLLOW, WRAP
 from specphoto.viewer.panels import MapPanel, SpectrumPanel
 from specphoto.viewer.words import data_text, figure_bytes, readout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import xarray as xr
     from bokeh.models import LayoutDOM
     from numpy.typing import NDArray
@@ -94,6 +97,8 @@ class Viewer:
         self._ds = ds
         self.blocks = blocks or Blocks(ds)
         self._map, self._spectrum = MapPanel(ds), SpectrumPanel()
+        self._plots = [self._map.plot, self._spectrum.sed, self._spectrum.factor]
+        self._wcs = celestial_wcs(ds) if ds.attrs.get("wcs") else None
         self._made: Any = None
         self._at: tuple[int, int] | None = None
         self._make_controls()
@@ -154,6 +159,10 @@ class Viewer:
             )
             for axis in ("x", "y")
         )
+        self.follow = CheckboxGroup(
+            labels=["Follow the pointer"], active=[], name="follow", align="end"
+        )
+        self._pointer = ColumnDataSource(data={"x": [], "y": []})
         self.said = Div(name="said", html_attributes={"role": "status", "aria-live": "polite"})
         self._file = ColumnDataSource(data={"name": [], "mime": [], "base64": []}, name="file")
         self._file.js_on_change("data", CustomJS(args={"file": self._file}, code=DOWNLOAD))
@@ -171,6 +180,10 @@ class Viewer:
         for click in (Tap, DoubleTap, Press):
             self._map.plot.on_event(click, self._tapped)
         self._map.plot.on_event(SelectionGeometry, self._dragged)
+        moved = CustomJS(args={"follow": self.follow, "pointer": self._pointer}, code=FOLLOW)
+        self._map.plot.js_on_event(MouseMove, moved)
+        self._pointer.js_on_change("data", moved)
+        self._pointer.on_change("data", self._pointed)
 
     def _laid_out(self) -> LayoutDOM:
         buttons = []
@@ -180,22 +193,23 @@ class Viewer:
             buttons.append(button)
         wrap, css = InlineStyleSheet(css=WRAP), InlineStyleSheet(css=CSS)
         row_of = {"sizing_mode": "stretch_width", "stylesheets": [wrap]}
-        controls = row(self.quantity, self.band, self.x, self.y, **row_of)
+        controls = row(self.quantity, self.band, self.x, self.y, self.follow, **row_of)
         narrow = {"sizing_mode": "stretch_width", "min_width": 320}
         left = column(controls, self.wave, self._map.plot, **narrow)
         right = column(
             self.said, self._spectrum.sed, self._spectrum.factor, row(*buttons, **row_of),
             **narrow,
         )  # fmt: skip
-        for widget in (self.quantity, self.band, self.wave, self.x, self.y, self.said, *buttons):
+        bars = [plot.toolbar for plot in self._plots]
+        for widget in (self.quantity, self.band, self.wave, self.x, self.y, self.follow, self.said,
+                       *buttons, *bars):  # fmt: skip
             widget.stylesheets = [css]
-        plots = [self._map.plot, self._spectrum.sed, self._spectrum.factor]
-        # the width is set when a plot is first laid out, in a page of its own and in a notebook
-        self._map.plot.js_on_change(
-            "inner_width", CustomJS(args={"plots": plots, "bar": self._map.bar}, code=DARK)
-        )
         # only what the layout refers to reaches the browser
-        return row(left, right, name="viewer", tags=[self._file], **row_of)
+        made = row(left, right, name="viewer", tags=[self._file], **row_of)
+        # the width is set when a plot is first laid out, in a page of its own and in a notebook
+        dark = {"plots": self._plots, "bar": self._map.bar, "layout": made}
+        self._map.plot.js_on_change("inner_width", CustomJS(args=dark, code=DARK))
+        return made
 
     def _mapped(self, _attr: str, _old: Any, _new: Any) -> None:
         self._show_map()
@@ -227,6 +241,14 @@ class Viewer:
         else:
             self._say("outside the image: click on a pixel")
 
+    def _pointed(self, _attr: str, _old: Any, new: Any) -> None:
+        if not len(new["x"]):
+            return
+        y, x = int(new["y"][0]), int(new["x"][0])
+        if 0 <= y < self._ds.sizes["y"] and 0 <= x < self._ds.sizes["x"]:
+            self._choose(y, x)
+        self._pointer.data = {"x": [], "y": []}
+
     def _typed(self, _attr: str, _old: Any, _new: Any) -> None:
         if self._at != _ELSEWHERE and None not in (self.x.value, self.y.value):
             self._choose(int(self.y.value), int(self.x.value))
@@ -256,13 +278,25 @@ class Viewer:
 
     def _show(self, one: Extract, inside: NDArray[np.bool_]) -> None:
         self.shown = one
-        self._map.mark(inside)
-        self._spectrum.show(one)
         y, x = (float(v.mean()) for v in np.nonzero(inside))
-        self.said.text = readout(self._ds, one, y, x)
-        for plot, what in ((self._spectrum.sed, "Spectrum and images"),
-                           (self._spectrum.factor, "Correction factor")):  # fmt: skip
-            _describe(plot, f"{what} of {one.where}. {one.note}")
+        with self._drawn_once():
+            self._spectrum.show(one)
+            self._map.mark(inside)
+            self.said.text = readout(self._ds, self._wcs, one, y, x)
+            for plot, what in ((self._spectrum.sed, "Spectrum and images"),
+                               (self._spectrum.factor, "Correction factor")):  # fmt: skip
+                _describe(plot, f"{what} of {one.where}. {one.note}")
+
+    @contextmanager
+    def _drawn_once(self) -> Iterator[None]:
+        """Let the browser draw when all changes have arrived: it would draw after each of them."""
+        for plot in self._plots:
+            plot.hold_render = True
+        try:
+            yield
+        finally:
+            for plot in self._plots:
+                plot.hold_render = False
 
     def _say(self, text: str) -> None:
         self.said.text = f"<em>{text}</em>"
@@ -291,6 +325,8 @@ def _inside(geometry: dict[str, Any], shape: tuple[int, int]) -> NDArray[np.bool
         x0, x1 = sorted((geometry["x0"], geometry["x1"]))
         y0, y1 = sorted((geometry["y0"], geometry["y1"]))
         return np.asarray((x >= x0) & (x <= x1) & (y >= y0) & (y <= y1))
+    from matplotlib.path import Path as Outline  # the page is there before matplotlib is needed
+
     corners = np.column_stack([geometry["x"], geometry["y"]])
     points = np.column_stack([x.ravel(), y.ravel()])
     return np.asarray(Outline(corners).contains_points(points).reshape(shape))

@@ -6,31 +6,25 @@ from html import escape
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 from astropy.table import Table
-from matplotlib.figure import Figure
-
-from specphoto import plot
-from specphoto.cube import celestial_wcs
 
 if TYPE_CHECKING:
     import xarray as xr
+    from astropy.wcs import WCS
 
     from specphoto.extract import Extract
 
 __all__ = ["data_text", "figure_bytes", "position", "readout", "sky_link"]
 
 
-def position(ds: xr.Dataset, y: float, x: float) -> tuple[float, float] | None:
-    """Right ascension and declination (degrees) of a place on the pixels; None without a WCS."""
-    if not ds.attrs.get("wcs"):
-        return None
+def position(ds: xr.Dataset, wcs: WCS, y: float, x: float) -> tuple[float, float]:
+    """Right ascension and declination (degrees) of a place on the pixels."""
     # x and y hold the pixel numbers of the WCS: a cut keeps its sky
     at = [
         float(np.interp(v, np.arange(ds.sizes[d]), ds[d].values)) for v, d in ((x, "x"), (y, "y"))
     ]
-    ra, dec = celestial_wcs(ds).wcs_pix2world([at], 0)[0]
+    ra, dec = wcs.wcs_pix2world([at], 0)[0]
     return float(ra), float(dec)
 
 
@@ -39,11 +33,11 @@ def sky_link(ra: float, dec: float) -> str:
     return f"https://www.legacysurvey.org/viewer?ra={ra:.5f}&dec={dec:.5f}&zoom=15&mark={ra:.5f},{dec:.5f}"
 
 
-def readout(ds: xr.Dataset, one: Extract, y: float, x: float) -> str:
-    """HTML that tells the numbers of a pixel or an aperture."""
+def readout(ds: xr.Dataset, wcs: WCS | None, one: Extract, y: float, x: float) -> str:
+    """HTML that tells the numbers of a pixel or an aperture, and where it is on the sky."""
     parts = [f"<strong>{escape(one.where)}</strong>"]
-    sky = position(ds, y, x)
-    if sky is not None:
+    if wcs is not None:
+        sky = position(ds, wcs, y, x)
         parts.append(
             f'<a href="{escape(sky_link(*sky))}" target="_blank" rel="noopener">'
             f"RA {sky[0]:.5f}°, Dec {sky[1]:+.5f}°</a>"
@@ -94,6 +88,12 @@ def data_text(one: Extract, name: str) -> str:
 
 def figure_bytes(one: Extract, kind: str) -> bytes:
     """Publication figure of a pixel or an aperture, as 'png', 'pdf' or 'svg'."""
+    # the page is there before matplotlib is needed
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from specphoto import plot
+
     out = BytesIO()
     with mpl.rc_context(plot.STYLE):
         figure = Figure(figsize=(7.5, 5.6), layout="constrained")

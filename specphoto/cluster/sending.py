@@ -1,0 +1,170 @@
+"""Tasks sent to workers, a bounded number at a time; each ends by itself, however it ends."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from distributed import KilledWorker
+
+from specphoto.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from distributed import Client, Future
+
+__all__ = ["Task", "outcomes", "reason", "send_all"]
+
+_PERIOD = 1.0
+_MOST_HOPED = 10_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to do: its name, the function that a worker calls, and its arguments."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+T = TypeVar("T", bound=Task)
+
+
+def send_all(
+    client: Client,
+    tasks: Iterable[T],
+    *,
+    group: str,
+    per_worker: int = 1,
+    sent: Callable[[T], object] | None = None,
+    tick: Callable[[], object] | None = None,
+) -> Iterator[tuple[T, Any]]:
+    """Send tasks to the workers and yield each as it ends, with its result or its exception.
+
+    What a lost scheduler connection cancelled is sent again; what is on the way when the caller
+    stops is cancelled.
+
+    Parameters
+    ----------
+    client
+        Of the cluster; workers may come and go.
+    tasks
+        What to do; names are unique.
+    group
+        Name that the dashboard groups and colours them by.
+    per_worker
+        Tasks on the way for each worker.
+    sent
+        Called with each task that is sent.
+    tick
+        Called about once a second.
+
+    Raises
+    ------
+    InputError
+        If the scheduler goes away.
+    """
+    waiting = deque(tasks)
+    ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+    flying: dict[Future, T] = {}
+    slots, looked = 0, -_PERIOD
+    try:
+        while waiting or flying:
+            if time.monotonic() - looked >= _PERIOD:
+                slots, looked = per_worker * _workers(client), time.monotonic()
+                if tick is not None:
+                    tick()
+            while waiting and len(flying) < slots:
+                task = waiting.popleft()
+                future = _send(client, task, group)
+                flying[future] = task
+                if sent is not None:
+                    sent(task)
+                future.add_done_callback(ended.put)
+            for future in _take(ended, _PERIOD):
+                task = flying.pop(future)
+                if future.status in ("finished", "error"):
+                    good = future.status == "finished"
+                    yield task, future.result() if good else future.exception()
+                elif client.status != "running":
+                    _gone()
+                else:
+                    waiting.append(task)
+    finally:
+        if flying and client.status == "running":
+            client.cancel(list(flying))
+
+
+def outcomes(
+    tasks: Iterable[T], *, client: Client | None, group: str, per_worker: int = 1
+) -> Iterator[tuple[T, Any]]:
+    """Yield each task with its result or exception: from the workers, or one by one from here.
+
+    Parameters
+    ----------
+    tasks, group, per_worker
+        As for :func:`send_all`.
+    client
+        Of the cluster; None does all in this process.
+    """
+    if client is not None:
+        yield from send_all(client, tasks, group=group, per_worker=per_worker)
+        return
+    for task in tasks:
+        try:
+            result = task.function(*task.arguments, **task.options)
+        except Exception as error:  # one task never stops the rest
+            yield task, error
+        else:
+            yield task, result
+
+
+def reason(error: BaseException) -> str:
+    """Why a task failed, in one line."""
+    if isinstance(error, KilledWorker):
+        return (
+            "its worker died each time that it was tried, perhaps killed for memory: give workers "
+            "more (memory, --memory), or longer jobs (walltime)"
+        )
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+
+
+def _send(client: Client, task: Task, group: str) -> Future:
+    # the first part of the key is the name that the dashboard groups and colours by
+    return client.submit(
+        task.function, *task.arguments, **task.options, key=(group, task.name), pure=False
+    )
+
+
+def _workers(client: Client) -> int:
+    """Workers that are there, or as many as may come where their number adapts."""
+    if client.status != "running":
+        _gone()
+    adaptive = getattr(client.cluster, "_adaptive", None)
+    # an adaptive cluster grows only where more wait than it can hold
+    hoped = min(adaptive.maximum, _MOST_HOPED) if adaptive is not None else 0
+    return max(len(client.scheduler_info()["workers"]), int(hoped))
+
+
+def _take(ended: queue.SimpleQueue[Future], timeout: float) -> Iterator[Future]:
+    """Yield what ended, waiting for the first, then without waiting."""
+    try:
+        yield ended.get(timeout=timeout)
+        while True:
+            yield ended.get_nowait()
+    except queue.Empty:
+        return
+
+
+def _gone() -> NoReturn:
+    raise InputError(
+        "cluster", expected="a scheduler that answers", found="none any more",
+        remedy="start the same command again: what is whole is not computed again",
+    )  # fmt: skip

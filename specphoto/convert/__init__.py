@@ -1,0 +1,1 @@
+"""Datasets as other packages want them."""
