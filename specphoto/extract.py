@@ -146,6 +146,8 @@ def aperture_sum(ds: xr.Dataset, inside: NDArray[np.bool_]) -> xr.Dataset:
     InputError
         If no pixel is inside, or nothing tells how noise is correlated.
     """
+    from specphoto.spatial.sums import sum_spectra  # SciPy's signals: a second to import
+
     part, labels = _boxed(ds, inside)
     return sum_spectra(part, labels.astype(int)).isel(label=0, drop=True)
 
@@ -182,8 +184,6 @@ def aperture_extract(ds: xr.Dataset, inside: NDArray[np.bool_]) -> Extract:
     InputError
         If none of the pixels is in ``spec_region``, or nothing tells how noise is correlated.
     """
-    from specphoto.spatial.sums import sum_spectra  # SciPy's signals: a second to import
-
     validate(ds, "spec_flux", "spec_mask", "wave", verb="aperture_extract")
     chosen = np.asarray(inside, dtype=bool)
     if "spec_region" in ds:
