@@ -149,7 +149,8 @@ def aperture_sum(ds: xr.Dataset, inside: NDArray[np.bool_]) -> xr.Dataset:
     from specphoto.spatial.sums import sum_spectra  # SciPy's signals: a second to import
 
     part, labels = _boxed(ds, inside)
-    return sum_spectra(part, labels.astype(int)).isel(label=0, drop=True)
+    summed: xr.Dataset = sum_spectra(part, labels.astype(int)).isel(label=0, drop=True)
+    return summed
 
 
 def _boxed(
