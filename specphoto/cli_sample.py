@@ -2,6 +2,7 @@
 
 # no postponed annotations here: typer reads them when the commands are made
 import math
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +15,7 @@ from specphoto.terminal import line, results, table
 if TYPE_CHECKING:
     from specphoto.sample import Status
 
-__all__ = ["clusters", "run", "status"]
+__all__ = ["clusters", "run", "status", "submit"]
 
 clusters = typer.Typer(no_args_is_help=True, help="Look at a SLURM site before a long run.")
 
@@ -56,6 +57,8 @@ def run(
     """
     from specphoto.sample import Sample, run_sample
 
+    # SLURM ends a job so: the cluster is to be given back, as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     asked = Sample.read(sample)
     given: dict[str, Any] = {
         "kind": cluster, "site": site and str(site), "workers": workers, "memory_limit": memory,
@@ -69,6 +72,39 @@ def run(
     results.print(str(outcome.csv), highlight=False, soft_wrap=True)
     if outcome.status.failed:
         raise typer.Exit(1)
+
+
+def submit(
+    sample: Annotated[Path, typer.Argument(help="Sample file in TOML (see deploy/sample.toml).")],
+    site: Annotated[Path, typer.Option("--site", help="Site file (see deploy/slurm).")],
+    changed: Annotated[
+        Changed, typer.Option("--changed", help="Products of other options: refuse or recompute.")
+    ] = Changed.refuse,
+    script_only: Annotated[
+        bool, typer.Option("--script", help="Print the job script, and submit nothing.")
+    ] = False,
+) -> None:
+    """Submit the run itself as a SLURM job, which queues again before its walltime and continues.
+
+    Prints the number of the job; 'specphoto status' tells how far it is.
+
+    Example: [bold]specphoto submit sample.toml --site deploy/slurm/small.yaml[/bold]
+    """
+    import specphoto.cluster as here
+    from specphoto.sample import Sample
+
+    described = here.read_site(site)
+    Sample.read(sample)  # what is wrong with it is said now and not when the job starts
+    command = [
+        sys.executable, "-m", "specphoto", "run", str(sample.absolute()), "--cluster", "slurm",
+        "--site", str(site.absolute()), "--changed", changed.value,
+    ]  # fmt: skip
+    if script_only:
+        results.print(
+            here.driver_script(described, command), markup=False, highlight=False, soft_wrap=True
+        )
+    else:
+        results.print(here.submit(described, command), highlight=False)
 
 
 def status(

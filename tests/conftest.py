@@ -63,6 +63,21 @@ def two_workers() -> Iterator[Client]:
     yield from _client(2)
 
 
+@pytest.fixture(scope="session")
+def two_threads() -> Iterator[Client]:
+    """Return a client of one worker of two threads in this process."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):  # fmt: skip
+        yield client
+
+
 @pytest.fixture(params=["synchronous", "threads", "one_worker", "two_workers"])
 def scheduler(request: pytest.FixtureRequest) -> Iterator[str]:
     """Make each scheduler in turn the one that computes; yields its name."""

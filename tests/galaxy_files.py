@@ -31,6 +31,16 @@ def small_galaxy() -> SimulatedGalaxy:
     )  # fmt: skip
 
 
+@cache
+def tiny_galaxy() -> SimulatedGalaxy:
+    """The same of fewer channels and pixels, for tests of what is around a galaxy."""
+    return simulate_galaxy(
+        Path(mkdtemp(prefix="specphoto-test-")), seed=3, size=19,
+        cube_options={"wave_range": (5400.0, 7200.0)},
+        photometry_options={"pixels": PixelGrid((17, 17), 1.5)},
+    )  # fmt: skip
+
+
 @contextmanager
 def computing(client: Client, *_: Any, **__: Any) -> Iterator[Client]:
     """Make a client the one that computes; stands in for specphoto.cluster.open."""

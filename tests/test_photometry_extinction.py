@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -28,6 +29,15 @@ def test_transmission__is_the_published_law_inside_its_range(law, rv):
     wave = np.geomspace(1200.0, 30000.0, 300)
     expected = getattr(parameter_averages, law)(Rv=rv).extinguish(wave * u.AA, Ebv=0.3)
     np.testing.assert_allclose(transmission(wave, 0.3, law=law, rv=rv), expected, rtol=1e-12)
+
+
+def test_extinction_curve__threads_do_not_share_their_numbers():
+    # the same number of wavelengths, so that one thread's numbers would fit into the other's
+    waves = [np.geomspace(lo, 10.0 * lo, 800) for lo in (1000.0, 3000.0, 9000.0, 27000.0)]
+    expected = [extinction_curve(wave) for wave in waves]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(extinction_curve, waves * 10))
+    np.testing.assert_array_equal(found, expected * 10)
 
 
 @pytest.mark.parametrize("law", LAWS)

@@ -4,62 +4,41 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
+import dask
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
-from galaxy_files import small_galaxy
+from distributed import Client, LocalCluster, get_worker
+from galaxy_files import tiny_galaxy
+from sample_files import contents, product, wait_for, write_sample
 
-import specphoto
 from specphoto.errors import InputError
 from specphoto.sample import Sample, read_status, run_sample
+from specphoto.sample.drive import Work, drive
 from specphoto.sample.journal import Journal, locked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from distributed import Client
 
-
-def write_sample(folder: Path, number: int, *, options: str = "", rows: str = "") -> Path:
-    """A sample file of `number` times the small galaxy, and further rows of its table."""
-    galaxy = small_galaxy()
-    lines = [f"g{i},{galaxy.cube.path},{galaxy.photometry.path}" for i in range(number)]
-    (folder / "targets.csv").write_text("name,cube,photometry\n" + "\n".join(lines) + "\n" + rows)
-    file = folder / "sample.toml"
-    file.write_text(
-        'output = "out"\nformats = ["zarr"]\ngalaxy_memory = "1GB"\n'
-        '[targets]\ntable = "targets.csv"\n'
-        f"[options]\n{options}\n"
-    )
-    return file
-
-
-def contents(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("sample."))
-
-
-def products(folder: Path, number: int) -> list[xr.Dataset]:
-    return [
-        specphoto.open_cube(folder / f"g{i}.zarr").load(scheduler="threads") for i in range(number)
-    ]
-
-
-def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_workers: Client) -> None:
-    galaxy = small_galaxy()
+def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_threads: Client) -> None:
+    galaxy = tiny_galaxy()
     (tmp_path / "bad.fits").write_bytes(b"SIMPLE  = nothing of the kind")
     photometry = galaxy.photometry.path
-    rows = f"bad,{tmp_path}/bad.fits,{photometry}\ngone,{tmp_path}/gone.fits,{photometry}\n"
+    rows = f"bad,{tmp_path}/bad.fits,{photometry},\ngone,{tmp_path}/gone.fits,{photometry},\n"
     file = write_sample(tmp_path, 2, rows=rows)
     # where the product of this one belongs is something that cannot be replaced
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "g1.zarr").write_text("not a product")
-    outcome = run_sample(file, client=two_workers)
+    outcome = run_sample(file, client=two_threads)
     status = outcome.status
     assert (status.total, status.done, status.failed, status.left) == (4, 1, 3, 0)
     assert "gone.fits: expected a file that can be read" in status.failures["gone"]
@@ -74,34 +53,33 @@ def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_workers: C
     assert table[1]["seconds_spectral_match"] > 0.0
     with outcome.csv.open() as text:
         assert len(list(csv.reader(text))) == 5
-    (cube,) = products(tmp_path / "out", 1)
-    assert len(cube.attrs["sample_hash"]) == 32
+    assert len(product(tmp_path / "out", "g0").attrs["sample_hash"]) == 32
 
 
-def test_run_sample__kept_refused_recomputed(tmp_path: Path, two_workers: Client) -> None:
+def test_run_sample__kept_refused_recomputed(tmp_path: Path, two_threads: Client) -> None:
     file = write_sample(tmp_path, 1)
-    first = run_sample(file, client=two_workers)
+    first = run_sample(file, client=two_threads)
     assert (first.computed, first.kept) == (1, 0)
-    before = products(tmp_path / "out", 1)[0]
-    again = run_sample(file, client=two_workers)
+    before = product(tmp_path / "out", "g0")
+    again = run_sample(file, client=two_threads)
     assert (again.computed, again.kept) == (0, 1)
     file = write_sample(tmp_path, 1, options="order = 2")
     with pytest.raises(InputError, match=r"1 of others \(g0: option order: None, now 2\)"):
-        run_sample(file, client=two_workers)
-    assert products(tmp_path / "out", 1)[0].identical(before)
-    other = run_sample(file, client=two_workers, changed="recompute")
+        run_sample(file, client=two_threads)
+    assert product(tmp_path / "out", "g0").identical(before)
+    other = run_sample(file, client=two_threads, changed="recompute")
     assert (other.computed, other.status.done) == (1, 1)
-    assert products(tmp_path / "out", 1)[0].sizes["order"] == 3
+    assert product(tmp_path / "out", "g0").sizes["order"] == 3
 
 
 def test_run_sample__product_without_record_is_not_made_again(
-    tmp_path: Path, two_workers: Client
+    tmp_path: Path, two_threads: Client
 ) -> None:
     file = write_sample(tmp_path, 1)
-    run_sample(file, client=two_workers)
+    run_sample(file, client=two_threads)
     made = (tmp_path / "out" / "g0.zarr").stat().st_mtime_ns
     (tmp_path / "out" / "sample.jsonl").unlink()
-    assert run_sample(file, client=two_workers).status.done == 1
+    assert run_sample(file, client=two_threads).status.done == 1
     assert (tmp_path / "out" / "g0.zarr").stat().st_mtime_ns == made
 
 
@@ -117,17 +95,9 @@ def test_run_sample__second_run_refused(tmp_path: Path) -> None:
         run_sample(file)
 
 
-def wait_for(condition: object, timeout: float = 120.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.1)
-
-
-def test_run__driver_killed_and_resumed(tmp_path: Path, two_workers: Client) -> None:
-    (tmp_path / "undisturbed").mkdir()
+def test_run__driver_killed_and_resumed(tmp_path: Path, two_threads: Client) -> None:
     calm = write_sample(tmp_path / "undisturbed", 3)
-    run_sample(calm, client=two_workers)
+    run_sample(calm, client=two_threads)
     file = write_sample(tmp_path, 3)
     command = [sys.executable, "-m", "specphoto", "run", str(file), "-j", "1", "--memory", "2GB"]
     driver = subprocess.Popen(command, start_new_session=True)
@@ -141,15 +111,112 @@ def test_run__driver_killed_and_resumed(tmp_path: Path, two_workers: Client) -> 
     before = read_status(tmp_path / "out")
     assert not before.active
     assert before.done < 3
-    again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    assert "3 done, 0 running, 0 failed of 3" in again.stdout
+    again = run_sample(file, client=two_threads)
+    assert (again.kept, again.status.done) == (before.done, 3)
     assert contents(tmp_path / "out") == [
         "g0.zarr", "g1.zarr", "g2.zarr", "summary.csv", "summary.parquet",
     ]  # fmt: skip
-    for found, expected in zip(
-        products(tmp_path / "out", 3), products(tmp_path / "undisturbed" / "out", 3), strict=True
-    ):
-        xr.testing.assert_identical(found, expected)
+    for name in ("g0", "g1", "g2"):
+        xr.testing.assert_identical(
+            product(tmp_path / "out", name), product(tmp_path / "undisturbed" / "out", name)
+        )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MB of its own, or a skip that says why."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "specphoto-test", str(disk)]
+    if shutil.which("mount") is None:
+        pytest.skip("no disk to fill: there is no mount")
+    asked = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        pytest.skip(f"no disk to fill: {asked.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_run_sample__disk_full(tmp_path: Path, small_disk: Path, two_threads: Client) -> None:
+    run_sample(write_sample(tmp_path, 2), client=two_threads)
+    size = sum(p.stat().st_size for p in (tmp_path / "out" / "g0.zarr").rglob("*"))
+    file = write_sample(small_disk, 2)
+    filler = small_disk / "filler"
+    with filler.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(small_disk).free - size // 2)
+    full = run_sample(file, client=two_threads)
+    assert full.status.failed == 2
+    assert all("No space left" in reason for reason in full.status.failures.values())
+    assert contents(small_disk / "out") == ["summary.csv", "summary.parquet"]
+    filler.unlink()
+    assert run_sample(file, client=two_threads).status.done == 2
+    for name in ("g0", "g1"):
+        xr.testing.assert_identical(
+            product(small_disk / "out", name), product(tmp_path / "out", name)
+        )
+
+
+def test_run_sample__no_room_for_the_journal(
+    tmp_path: Path, small_disk: Path, two_threads: Client
+) -> None:
+    file = write_sample(small_disk, 1)
+    with (small_disk / "filler").open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(small_disk).free)
+    with pytest.raises(InputError, match=r"expected .* that can be written.*no space left"):
+        run_sample(file, client=two_threads)
+
+
+def ends_its_worker(name: str, folder: str) -> dict[str, str]:
+    """A galaxy that ends the process that it is computed in, if it is named so."""
+    get_worker().log_event(folder, name)
+    if name == "poison":
+        os._exit(1)
+    time.sleep(0.1)
+    return {"state": "done"}
+
+
+def outlasts_its_worker(name: str, folder: str) -> dict[str, str]:
+    """A galaxy that takes longer than its worker lives, if it is named so."""
+    get_worker().log_event(folder, name)
+    if name == "poison":
+        time.sleep(2.0)
+    return {"state": "done"}
+
+
+@pytest.fixture
+def short_lived() -> Iterator[Client]:
+    """Return a client of workers that each leave after a second, and are replaced."""
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "200ms"}),
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0",
+            memory_limit=0, lifetime="1s",
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):  # fmt: skip
+        cluster.adapt(minimum=1, maximum=1, interval="200ms")
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("cluster", "function"),
+    [("two_workers", ends_its_worker), ("short_lived", outlasts_its_worker)],
+)
+def test_drive__a_galaxy_that_loses_its_workers_is_a_failure(
+    tmp_path: Path, cluster: str, function: Callable[..., dict[str, str]],
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    names = ["a", "poison", "b", "c", "d", "e"]
+    work = [Work(name, function, (name, str(tmp_path)), {}, {}) for name in names]
+    journal = Journal(tmp_path)
+    drive(request.getfixturevalue(cluster), work, journal, "1MB")
+    records = journal.records()
+    assert {n: r["event"] for n, r in records.items()} == {
+        n: "failed" if n == "poison" else "done" for n in names
+    }
+    assert "its worker died or left each time" in records["poison"]["reason"]
 
 
 def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:
@@ -216,6 +283,6 @@ def test_sample__unknown_option_and_twice_the_name(tmp_path: Path) -> None:
     file = write_sample(tmp_path, 1, options="model_eror = 0.1")
     with pytest.raises(InputError, match="did you mean 'model_error'"):
         Sample.read(file)
-    file = write_sample(tmp_path, 1, rows="g0,a.fits,b.fits\n")
+    file = write_sample(tmp_path, 1, rows="g0,a.fits,b.fits,\n")
     with pytest.raises(InputError, match="found 2 named 'g0'"):
         Sample.read(file)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import xarray as xr
-from test_sample import products, wait_for, write_sample
+from sample_files import contents, product, wait_for, write_sample
 
 from specphoto.cluster import Site, open, read_site  # noqa: A004
 from specphoto.cluster.slurm import require_accepted
 from specphoto.errors import InputError
 from specphoto.sample import read_status, run_sample
 from specphoto.sample.journal import Journal
+from specphoto.simulate import PixelGrid, simulate_galaxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,42 +70,89 @@ def site_file(folder: Path, **changes: str) -> Path:
     return path
 
 
-def squeue() -> list[str]:
-    asked = subprocess.run(
-        ["squeue", "-h", "-t", "running", "-o", "%i"], capture_output=True, text=True, timeout=30,
-        check=True,
-    )  # fmt: skip
-    return asked.stdout.split()
+def slurm_says(*command: str) -> str:
+    asked = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+    return asked.stdout
 
 
-@pytest.mark.slow
-def test_run__a_cancelled_worker_and_results_as_local(
-    tmp_path: Path, slurm: None, two_workers: Client
-) -> None:
-    (tmp_path / "local").mkdir()
-    run_sample(write_sample(tmp_path / "local", 8), client=two_workers)
-    file = write_sample(tmp_path, 8)
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "specphoto", "run", str(file), "--cluster", "slurm",
-         "--site", str(site_file(tmp_path))],
-    )  # fmt: skip
+def running_jobs() -> list[str]:
+    return slurm_says("squeue", "-h", "-t", "running", "-o", "%i").split()
+
+
+@contextmanager
+def driver(file: Path, site: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """``specphoto run`` on SLURM, ended with the block."""
+    command = [sys.executable, "-m", "specphoto", "run", str(file), "--cluster", "slurm",
+               "--site", str(site)]  # fmt: skip
+    process = subprocess.Popen(command, env={**os.environ, **environment})
     try:
-        journal = Journal(tmp_path / "out")
-        wait_for(lambda: bool(journal.records()) or driver.poll() is not None)
-        jobs = squeue()
-        assert jobs
-        subprocess.run(["scancel", jobs[0]], timeout=30, check=True)
-        assert driver.wait(timeout=240) == 0
+        yield process
     finally:
-        if driver.poll() is None:
-            driver.kill()
-            driver.wait(timeout=30)
+        if process.poll() is None:
+            process.kill()
+        process.wait(timeout=30)
+
+
+def test_run__a_cancelled_worker_and_results_as_local(
+    tmp_path: Path, slurm: None, two_threads: Client
+) -> None:
+    run_sample(write_sample(tmp_path / "local", 8), client=two_threads)
+    file = write_sample(tmp_path, 8)
+    with driver(file, site_file(tmp_path)) as process:
+        journal = Journal(tmp_path / "out")
+        wait_for(lambda: bool(journal.records()) or process.poll() is not None)
+        jobs = running_jobs()
+        assert jobs
+        slurm_says("scancel", jobs[0])
+        assert process.wait(timeout=240) == 0
     assert read_status(tmp_path / "out").done == 8
+    assert contents(tmp_path / "out") == [
+        *(f"g{i}.zarr" for i in range(8)), "summary.csv", "summary.parquet",
+    ]  # fmt: skip
     assert not list((tmp_path / "keys").iterdir())
-    pairs = zip(products(tmp_path / "out", 8), products(tmp_path / "local" / "out", 8),
-                strict=True)  # fmt: skip
-    for found, expected in pairs:
-        xr.testing.assert_identical(found, expected)
+    for i in range(8):
+        xr.testing.assert_identical(
+            product(tmp_path / "out", f"g{i}"), product(tmp_path / "local" / "out", f"g{i}")
+        )
+
+
+def test_run__the_only_worker_killed_for_memory(tmp_path: Path, slurm: None) -> None:
+    large = simulate_galaxy(
+        tmp_path, seed=3, size=19, photometry_options={"pixels": PixelGrid((61, 61), 1.5)}
+    )
+    # more pixels and models: twice the memory of a tiny galaxy
+    rows = f"large,{large.cube.path},{large.photometry.path},default\n"
+    rows += f"gone,{tmp_path}/gone.fits,{large.photometry.path},\n"
+    file = write_sample(tmp_path, 2, rows=rows)
+    site = site_file(tmp_path, memory="520MB", workers="1")
+    with driver(file, site, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1") as process:
+        assert process.wait(timeout=300) == 1
+    status = read_status(tmp_path / "out")
+    assert (status.done, sorted(status.failures)) == (2, ["gone", "large"])
+    assert "perhaps killed for memory" in status.failures["large"]
+    assert contents(tmp_path / "out") == ["g0.zarr", "g1.zarr", "summary.csv", "summary.parquet"]
+
+
+def test_submit__driver_and_workers_outlive_their_walltimes(tmp_path: Path, slurm: None) -> None:
+    file = write_sample(tmp_path, 14)
+    site = site_file(
+        tmp_path, workers="1", walltime='"00:01:00"', retire="25",
+        driver='{walltime: "00:01:00", margin: 20, memory: 1GB}',
+    )  # fmt: skip
+    command = [sys.executable, "-m", "specphoto", "submit", str(file), "--site", str(site)]
+    job = slurm_says(*command).strip()
+    try:
+        wait_for(lambda: not slurm_says("squeue", "-h", "-o", "%i").split(), timeout=280)
+        shown = slurm_says("scontrol", "show", "job", job)
+    finally:
+        subprocess.run(["scancel", job], timeout=30, check=False)
+    status = read_status(tmp_path / "out")
+    assert (status.done, status.left, status.active) == (14, 0, False)
+    assert re.search(r"Restarts=[1-9]", shown)
+    assert "JobState=COMPLETED" in shown
+    starts = [e for e in Journal(tmp_path / "out").events() if e["event"] == "start"]
+    assert starts[-1]["whole"] > 0  # the last turn went on where the one before ended
+    assert not list((tmp_path / "keys").iterdir())
 
 
 def test_open__check_is_good_and_a_client_without_the_key_is_refused(

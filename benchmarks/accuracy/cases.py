@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from families import family
+from families import family, holding
 from scipy import ndimage
 
 from specphoto.io.library import default_library
@@ -22,13 +22,13 @@ from specphoto.spectral.reference import (
     make_reference,
     summarise,
 )
+from specphoto.spectral.template_error import TemplateError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from specphoto.spectral.library import Library
     from specphoto.spectral.reference import Method
-    from specphoto.spectral.template_error import TemplateError
 
 __all__ = ["BANDS", "Case", "Recovery", "Truth", "coherent", "recover", "reference", "truth",
            "velocity"]  # fmt: skip
@@ -96,6 +96,20 @@ def reference(
     more = {} if template_error is None else {"template_error": template_error}
     return make_reference(models, (photometry, shape, beyond), REDSHIFT, WAVE, LSF, filters, floor,
                           line_window=500.0, method=method, **more)  # fmt: skip
+
+
+def oracle(name: str, n_model: int = 12_000) -> Reference:
+    """A library that holds the family itself, and next to no error of models: what noise leaves."""
+    models = holding(name, n_model)
+    filters = load_filters(list(BANDS))
+    floor = band_floor(filters, models.wave_range, REDSHIFT, 0.0, band_error={}, exclude=None,
+                       name="benchmark")  # fmt: skip
+    photometry, shape = summarise(models, REDSHIFT, WAVE, filters, 3)
+    beyond = beyond_cube(models, REDSHIFT, WAVE, filters, photometry)
+    # what is between its models
+    step = TemplateError((1500.0, 5000.0), (0.03, 0.015), 0.5)
+    return make_reference(models, (photometry, shape, beyond), REDSHIFT, WAVE, LSF, filters, floor,
+                          line_window=500.0, template_error=step)  # fmt: skip
 
 
 @lru_cache(maxsize=2)
@@ -195,7 +209,8 @@ def recover(data: Truth, shared: Reference) -> Recovery:
     """Correct the pixels and compare the factor with the injected one."""
     result = correct_pixels(data.pixels, shared)
     factor = result.coef @ shared.L
-    error = legendre.evaluate_err(np.moveaxis(result.cov, 0, -1), X).T
+    x = legendre.normalized(shared.wave, shared.wave[0], shared.wave[-1])
+    error = legendre.evaluate_err(np.moveaxis(result.cov, 0, -1), x).T
     return Recovery(factor / data.factor - 1.0, error / data.factor, result)
 
 

@@ -2,7 +2,7 @@
 
 A family is a kind of mismatch: star-formation histories, dust laws, metallicity mixtures or simple
 populations of another origin. Those of TRAIN set the template-error model
-(``tools/train_template_error.py``), those of TEST judge it; no family is in both.
+(``benchmarks/accuracy/train_template_error.py``), those of TEST judge it; no family is in both.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TEST", "TRAIN", "family"]
+__all__ = ["TEST", "TRAIN", "family", "holding"]
 
 EMILES = "ppxf==8.2.6"  # its sdist carries E-MILES (Vazdekis et al. 2016), read as data only
 
@@ -206,3 +206,10 @@ TEST = {"two_burst": two_burst, "quenched_calzetti": quenched_calzetti, "emiles"
 def family(name: str, n: int, *, seed: int = 20260101) -> TabulatedLibrary:
     """Spectra of ``n`` populations of a family."""
     return {**TRAIN, **TEST}[name](n, seed)
+
+
+def holding(name: str, n: int) -> TabulatedLibrary:
+    """Other populations of a family, drawn in parts that fit memory."""
+    parts = [family(name, 500, seed=77 + k) for k in range(n // 500)]
+    flux = np.concatenate([part.flux for part in parts])
+    return TabulatedLibrary(parts[0].wave, flux, parts[0].fwhm, identity=f"{name} itself")

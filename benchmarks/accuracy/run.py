@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import platform
 import re
 import time
@@ -18,12 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from cases import Case, Recovery, coherent, recover, reference, truth
+from cases import Case, Recovery, coherent, oracle, recover, reference, truth
 from families import TEST
+from real import spectra
+from real import truth as of_spectrum
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from specphoto.spectral.reference import Method
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 MARK = "<!-- accuracy -->"
@@ -67,7 +72,7 @@ class Row(NamedTuple):
 def pooled(n: int) -> Iterator[Row]:
     """All test families at 3% photometry and S/N 5: the headline."""
     cases = [Case(name, 0.03, 5.0, n_pixel=n) for name in TEST]
-    yield from methods("all three, 3%, S/N 5", cases, ("ratio", "best", "bayesian"))
+    yield from methods("all three, 3%, S/N 5", cases, ("ratio", "best", "bayesian", "oracle"))
     fields = [Case(name, 0.03, 5.0, "field", n_pixel=n, beam=BEAM, seed=s)
               for name in TEST for s in (1, 2, 3)]  # fmt: skip
     yield from methods("the same as galaxies", fields, ("best", "bayesian", "coherent"))
@@ -100,10 +105,37 @@ def methods(label: str, cases: list[Case], names: tuple[str, ...]) -> Iterator[R
         for name in names:
             if name == "coherent":
                 found[name].append(coherent(data, found["bayesian"][-1], case.beam))
+            elif name == "oracle":
+                found[name].append(recover(data, oracle(case.family)))
             else:
                 found[name].append(recover(data, reference(name)))
-    for name in names:
-        row = Row.of(label, name, found[name])
+    yield from shown(label, found)
+
+
+def real(n: int) -> Iterator[Row]:
+    """Real MaNGA spectra, where they are at hand; each as if it were many pixels."""
+    folder = os.environ.get("SPECPHOTO_DATA")
+    if not folder:
+        print("SPECPHOTO_DATA is not set: no real spectra")
+        return
+    names: tuple[Method, ...] = ("ratio", "best", "bayesian")
+    found: dict[float, dict[str, list[Recovery]]] = {
+        error: {name: [] for name in names} for error in (0.03, 0.1)
+    }
+    for k, spectrum in enumerate(spectra(Path(folder))):
+        shared = spectrum.references(names)
+        for error, by_method in found.items():
+            data = of_spectrum(spectrum, max(n // 20, 10), error, seed=k)
+            for name in names:
+                by_method[name].append(recover(data, shared[name]))
+    for error, by_method in found.items():
+        yield from shown(f"real MaNGA spectra, {error:.0%}", by_method)
+
+
+def shown(label: str, found: dict[str, list[Recovery]]) -> Iterator[Row]:
+    """Rows of methods, printed as they come."""
+    for name, recoveries in found.items():
+        row = Row.of(label, name, recoveries)
         print(row.line(), flush=True)
         yield row
 
@@ -121,7 +153,12 @@ def main() -> None:
             "|---|---|---:|---:|---:|---:|---:|---:|")  # fmt: skip
     print(head)
     with threadpool_limits(1):
-        rows = [*pooled(options.pixels), *single(options.pixels), *low(options.pixels)]
+        rows = [
+            *pooled(options.pixels),
+            *single(options.pixels),
+            *low(options.pixels),
+            *real(options.pixels),
+        ]
     print(f"{time.perf_counter() - start:.0f} s")
     if options.write:
         command = f"python benchmarks/accuracy/run.py --pixels {options.pixels} --write"

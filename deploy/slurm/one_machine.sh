@@ -38,7 +38,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket=$root/munge/munge.socket
+AuthInfo=socket=$root/munge/munge.socket,cred_expire=10
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 StateSaveLocation=$root/state
 SlurmdSpoolDir=$root/run/spool-%n

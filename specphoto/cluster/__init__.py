@@ -10,7 +10,19 @@ from __future__ import annotations
 from specphoto.cluster.check import Finding, check
 from specphoto.cluster.local import local_layout
 from specphoto.cluster.opening import open  # noqa: A004  read as specphoto.cluster.open
-from specphoto.cluster.site import Site, read_site
+from specphoto.cluster.site import Driver, Site, read_site
 from specphoto.cluster.slurm import job_script
+from specphoto.cluster.submit import driver_script, submit
 
-__all__ = ["Finding", "Site", "check", "job_script", "local_layout", "open", "read_site"]
+__all__ = [
+    "Driver",
+    "Finding",
+    "Site",
+    "check",
+    "driver_script",
+    "job_script",
+    "local_layout",
+    "open",
+    "read_site",
+    "submit",
+]

@@ -56,7 +56,7 @@ def check(client: Client, *, galaxy_memory: str | float = "3GB") -> list[Finding
     list of Finding
         In the order of the tests.
     """
-    address, worker = next(iter(client.scheduler_info()["workers"].items()))
+    address, worker = next(iter(client.scheduler_info(n_workers=-1)["workers"].items()))
     seen: dict[str, Any] = client.run(_look, workers=[address])[address]
     return [
         _interface(client, address, seen["host"]),

@@ -57,7 +57,7 @@ def local(
         n_workers=n_workers, threads_per_worker=n_threads, processes=True,
         memory_limit="auto" if memory_limit is None else memory_limit, host=LOOPBACK,
         protocol="tls://", security=security, local_directory=scratch,
-        dashboard_address=f"{LOOPBACK}:{_dashboard_port()}" if dashboard else None,
+        dashboard_address=f"{LOOPBACK}:{_dashboard_port() if dashboard else 0}",
     )  # fmt: skip
     return Client(stack.enter_context(cluster), security=security)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from distributed import Client, Future
 
-__all__ = ["Task", "outcomes", "reason", "send_all"]
+__all__ = ["Task", "gone", "outcomes", "reason", "send_all", "take_ended"]
 
 _PERIOD = 1.0
 _MOST_HOPED = 10_000
@@ -87,13 +87,13 @@ def send_all(
                 if sent is not None:
                     sent(task)
                 future.add_done_callback(ended.put)
-            for future in _take(ended, _PERIOD):
+            for future in take_ended(ended, _PERIOD):
                 task = flying.pop(future)
                 if future.status in ("finished", "error"):
                     good = future.status == "finished"
                     yield task, future.result() if good else future.exception()
                 elif client.status != "running":
-                    _gone()
+                    gone()
                 else:
                     waiting.append(task)
     finally:
@@ -146,14 +146,14 @@ def _send(client: Client, task: Task, group: str) -> Future:
 def _workers(client: Client) -> int:
     """Workers that are there, or as many as may come where their number adapts."""
     if client.status != "running":
-        _gone()
+        gone()
     adaptive = getattr(client.cluster, "_adaptive", None)
     # an adaptive cluster grows only where more wait than it can hold
     hoped = min(adaptive.maximum, _MOST_HOPED) if adaptive is not None else 0
-    return max(len(client.scheduler_info()["workers"]), int(hoped))
+    return max(len(client.scheduler_info(n_workers=-1)["workers"]), int(hoped))
 
 
-def _take(ended: queue.SimpleQueue[Future], timeout: float) -> Iterator[Future]:
+def take_ended(ended: queue.SimpleQueue[Future], timeout: float) -> Iterator[Future]:
     """Yield what ended, waiting for the first, then without waiting."""
     try:
         yield ended.get(timeout=timeout)
@@ -163,7 +163,8 @@ def _take(ended: queue.SimpleQueue[Future], timeout: float) -> Iterator[Future]:
         return
 
 
-def _gone() -> NoReturn:
+def gone() -> NoReturn:
+    """Say that the scheduler went away."""
     raise InputError(
         "cluster", expected="a scheduler that answers", found="none any more",
         remedy="start the same command again: what is whole is not computed again",

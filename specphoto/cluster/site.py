@@ -17,7 +17,44 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
-__all__ = ["Site", "read_site"]
+__all__ = ["Driver", "Site", "read_site"]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The job of a driver that is submitted itself.
+
+    Parameters
+    ----------
+    walltime
+        Of one turn, ``HH:MM:SS`` or ``D-HH:MM:SS``; the job queues again as often as it needs.
+    memory, cores
+        Of its job: it computes nothing.
+    margin
+        Seconds before the walltime at which it ends in order. SLURM may be a minute early.
+    queue, account
+        Where they are not those of the workers.
+    """
+
+    walltime: str = "1-00:00:00"
+    memory: str | float = "4GB"
+    cores: int = 1
+    margin: int = 120
+    queue: str | None = None
+    account: str | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.memory_bytes
+        if not 0 < self.margin < _seconds(self.walltime) or self.cores < 1:
+            raise InputError(
+                "driver", expected="a margin above 0 and below the walltime, cores of at least 1",
+                found=f"{self.margin} s of {self.walltime}, {self.cores}", remedy="correct them",
+            )  # fmt: skip
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the job asks for."""
+        return _bytes(self.memory)
 
 
 @dataclass(frozen=True)
@@ -49,6 +86,8 @@ class Site:
         Seconds to wait for the first worker, in the queue too.
     open_dashboard
         Whether the dashboard listens on all addresses, where anybody may look.
+    driver
+        What ``specphoto submit`` asks for.
     jobqueue
         All other keys, as :class:`dask_jobqueue.SLURMCluster` has them.
     """
@@ -63,6 +102,7 @@ class Site:
     shared_directory: str = "~/.specphoto"
     wait: float = 3600.0
     open_dashboard: bool = False
+    driver: Driver = field(default_factory=Driver)
     jobqueue: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,13 +123,7 @@ class Site:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
-        try:
-            parse_bytes(self.memory)
-        except ValueError as error:
-            raise InputError(
-                "memory", expected="bytes, or a size such as '4GB'", found=repr(self.memory),
-                remedy="correct it",
-            ) from error  # fmt: skip
+        _ = self.job_memory
         _ = self.walltime_seconds
         if self.workers < 1 or self.cores < 1 or self.memory_margin < 0:
             raise InputError(
@@ -100,16 +134,7 @@ class Site:
     @property
     def walltime_seconds(self) -> float:
         """Walltime of a job."""
-        days, _, clock = str(self.walltime).rpartition("-")
-        parts = clock.split(":")
-        try:
-            hours, minutes, seconds = (int(p) for p in parts)
-            return int(days or 0) * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
-        except ValueError as error:
-            raise InputError(
-                "walltime", expected='"HH:MM:SS" or "D-HH:MM:SS", in quotes',
-                found=repr(self.walltime), remedy="correct it",
-            ) from error  # fmt: skip
+        return _seconds(self.walltime)
 
     @property
     def lifetime(self) -> float | None:
@@ -122,7 +147,7 @@ class Site:
     @property
     def job_memory(self) -> int:
         """Bytes that the job asks for."""
-        return int(parse_bytes(self.memory) * (1.0 + self.memory_margin))
+        return int(_bytes(self.memory) * (1.0 + self.memory_margin))
 
     def changed(self, **given: Any) -> Site:
         """Return the site with other values; keys of both kinds together.
@@ -134,8 +159,33 @@ class Site:
         """
         require_known(given, _OURS | _JOBQUEUE, "SLURM options")
         ours = {k: v for k, v in given.items() if k in _OURS}
+        if isinstance(ours.get("driver"), dict):
+            require_known(ours["driver"], [f.name for f in fields(Driver)], "driver")
+            ours["driver"] = replace(self.driver, **ours["driver"])
         theirs = {k: v for k, v in given.items() if k not in _OURS}
         return replace(self, **ours, jobqueue={**self.jobqueue, **theirs})
+
+
+def _bytes(memory: str | float) -> int:
+    try:
+        return int(parse_bytes(memory))
+    except ValueError as error:
+        raise InputError(
+            "memory", expected="bytes, or a size such as '4GB'", found=repr(memory),
+            remedy="correct it",
+        ) from error  # fmt: skip
+
+
+def _seconds(walltime: str) -> float:
+    days, _, clock = str(walltime).rpartition("-")
+    try:
+        hours, minutes, seconds = (int(p) for p in clock.split(":"))
+        return int(days or 0) * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
+    except ValueError as error:
+        raise InputError(
+            "walltime", expected='"HH:MM:SS" or "D-HH:MM:SS", in quotes', found=repr(walltime),
+            remedy="correct it",
+        ) from error  # fmt: skip
 
 
 _OURS = frozenset(f.name for f in fields(Site)) - {"jobqueue"}

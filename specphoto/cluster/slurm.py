@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from specphoto.cluster.site import Site
 
-__all__ = ["job_script", "require_accepted", "require_slurm", "start"]
+__all__ = ["TIMEOUT", "job_script", "require_accepted", "require_slurm", "start"]
 
 # Dask waits this long before it believes that a lost worker does not come back.
 _LOST_AFTER = "5s"
-_TIMEOUT = 60.0
+# Seconds to wait for an answer of SLURM.
+TIMEOUT = 60.0
 
 
 def start(stack: ExitStack, site: Site, *, dashboard: bool) -> Client:
@@ -92,11 +93,11 @@ def require_accepted(script: str) -> None:
         try:
             asked = subprocess.run(
                 ["sbatch", "--test-only", file.name], capture_output=True, text=True,
-                timeout=_TIMEOUT, check=False,
+                timeout=TIMEOUT, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise InputError(
-                "sbatch", expected=f"an answer within {_TIMEOUT:.0f} s", found="none",
+                "sbatch", expected=f"an answer within {TIMEOUT:.0f} s", found="none",
                 remedy="see with sinfo whether SLURM is up",
             ) from error  # fmt: skip
     if asked.returncode != 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -155,9 +154,12 @@ def extinction_curve(wave: ArrayLike, *, law: Law = "G23", rv: float = 3.1) -> N
     return _published_curve(lam, law, float(rv))
 
 
-@lru_cache(maxsize=32)
 def _model(law: str, rv: float) -> Any:
-    """Model of the dust_extinction package."""
+    """Model of the dust_extinction package, a new one for each curve.
+
+    G23 keeps what it works with in the model itself: one that two threads share gives one the
+    numbers of the other.
+    """
     from dust_extinction import parameter_averages
 
     try:

@@ -1,19 +1,17 @@
-"""The driver of a sample: what is not whole is sent to the workers, a bounded number at a time."""
+"""A sample run from beginning to end: what is not whole is planned, computed and summed up."""
 
 from __future__ import annotations
 
-import logging
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from dask.utils import format_bytes, parse_bytes
 from distributed import performance_report
 
 from specphoto import cluster
-from specphoto.cluster.sending import Task, reason, send_all
 from specphoto.errors import InputError
+from specphoto.sample.drive import Work, drive
 from specphoto.sample.galaxy import product_paths, run_galaxy
 from specphoto.sample.identity import differences, digest, identity_of
 from specphoto.sample.journal import Journal, Status, locked, read_status
@@ -22,16 +20,14 @@ from specphoto.sample.summary import write_summary
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from distributed import Client
 
     from specphoto.sample.plan import Target
 
-__all__ = ["Outcome", "Work", "drive", "run_sample"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Outcome", "plan", "run_sample"]
 
 
 @dataclass(frozen=True)
@@ -53,13 +49,6 @@ class Outcome:
     kept: int
     parquet: Path
     csv: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work(Task):
-    """One galaxy to be sent, and all that its products depend on."""
-
-    identity: dict[str, Any]
 
 
 def run_sample(
@@ -107,7 +96,7 @@ def run_sample(
         journal = Journal(folder)
         for event in journal.events():
             journal.tally.add(event)
-        work, kept = _plan(sample, journal.records(), changed)
+        work, kept = plan(sample, journal.records(), changed)
         journal.append("start", total=len(sample.targets), whole=kept)
         try:
             if work:
@@ -145,10 +134,30 @@ def _sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _plan(
+def plan(
     sample: Sample, records: dict[str, dict[str, Any]], changed: str
 ) -> tuple[list[Work], int]:
-    """Galaxies that are not whole, and the number of those that are."""
+    """Find the galaxies that are not whole.
+
+    Parameters
+    ----------
+    sample
+        The sample.
+    records
+        What the journal tells of each galaxy, by name.
+    changed
+        As for :func:`run_sample`.
+
+    Returns
+    -------
+    list of Work, int
+        What is to be sent, and the number of galaxies that are whole.
+
+    Raises
+    ------
+    InputError
+        If there are products of other options, files or versions, and ``changed`` is 'refuse'.
+    """
     work: list[Work] = []
     libraries: dict[str, str] = {}
     other: list[tuple[str, list[str]]] = []
@@ -179,63 +188,7 @@ def _work(sample: Sample, target: Target, identity: dict[str, Any], *, replace: 
         digest(identity),
     )  # fmt: skip
     options = {
-        "accept_critical": sample.accept_critical,
+        "galaxy_memory": sample.galaxy_memory, "accept_critical": sample.accept_critical,
         "replace": replace,
     }  # fmt: skip
-    return Work(
-        name=target.name, function=run_galaxy, arguments=arguments, options=options,
-        identity=identity,
-    )  # fmt: skip
-
-
-def drive(
-    client: Client, work: Sequence[Work], journal: Journal, galaxy_memory: str | float,
-    progress: Callable[[Status], None] | None = None,
-) -> None:  # fmt: skip
-    """Send galaxies to the workers, no more at a time than they hold, and write down their ends.
-
-    Parameters
-    ----------
-    client
-        Of the cluster; workers may come and go.
-    work
-        The galaxies.
-    journal
-        Where each is written down as it ends.
-    galaxy_memory
-        What one needs of a worker's memory; a warning says where there is less.
-    progress
-        Called with the status about once a second.
-
-    Raises
-    ------
-    InputError
-        If the scheduler goes away, or the journal cannot be written.
-    """
-    _warn_of_memory(client, galaxy_memory)
-    ended = send_all(
-        client, work, group="galaxy",
-        sent=lambda galaxy: journal.append("sent", name=galaxy.name),
-        tick=lambda: _show(journal, progress),
-    )  # fmt: skip
-    for galaxy, result in ended:
-        failed = isinstance(result, BaseException)
-        record = {"state": "failed", "reason": reason(result)} if failed else dict(result)
-        state = record.pop("state")
-        journal.append(state, name=galaxy.name, identity=galaxy.identity, **record)
-    _show(journal, progress)
-
-
-def _show(journal: Journal, progress: Callable[[Status], None] | None) -> None:
-    if progress is not None:
-        progress(journal.tally.status(active=True))
-
-
-def _warn_of_memory(client: Client, galaxy_memory: str | float) -> None:
-    limits = [w["memory_limit"] for w in client.scheduler_info()["workers"].values()]
-    least, need = min(filter(None, limits), default=0), parse_bytes(galaxy_memory)
-    if 0 < least < need:
-        logger.warning(
-            "a worker may use %s, a galaxy needs about %s: give workers more (memory, --memory)",
-            format_bytes(int(least)), format_bytes(need),
-        )  # fmt: skip
+    return Work(target.name, run_galaxy, arguments, identity, options)

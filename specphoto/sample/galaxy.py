@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from distributed import get_worker
 from distributed.metrics import context_meter
 
 from specphoto import pipeline
-from specphoto.cluster.sending import reason
-from specphoto.cluster.worker import alone
 from specphoto.errors import InputError
 from specphoto.io import open_cube, open_ifs
 from specphoto.sample.identity import ATTRIBUTE
-from specphoto.stages import StageTimes
+from specphoto.sample.threads import own_threads, room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,9 +36,11 @@ def product_paths(folder: Path, name: str, formats: Formats) -> dict[str, Path]:
 
 def run_galaxy(
     target: Target, options: Mapping[str, Any], folder: str, formats: Formats,
-    digest: str, *, accept_critical: bool, replace: bool,
+    digest: str, *, galaxy_memory: str | float, accept_critical: bool, replace: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Match one galaxy and write its products, whatever happens: the record says how it ended.
+
+    That it begins is told as an event of Dask's, under the name of the folder.
 
     Parameters
     ----------
@@ -49,6 +50,8 @@ def run_galaxy(
         Where the products go, and which.
     digest
         Hash of all that the result depends on; products that carry it are not made again.
+    galaxy_memory
+        What one galaxy needs of the worker's memory.
     accept_critical
         Whether a cube of critical quality is matched.
     replace
@@ -60,27 +63,30 @@ def run_galaxy(
         ``state`` ('done', 'failed'), ``seconds``, ``host``; ``reason`` or the numbers of
         :func:`measure`; seconds by stage.
     """
-    with alone():
+    worker = get_worker()
+    worker.log_event(folder, target.name)
+    threads = worker.state.nthreads
+    number = room(threads, worker.memory_manager.memory_limit, galaxy_memory)
+    with own_threads(number, threads) as times:
         start = time.perf_counter()
         record: dict[str, Any] = {"host": socket.gethostname()}
         try:
-            with StageTimes() as times:
-                paths = product_paths(Path(folder), target.name, formats)
-                if not _made_already(paths, digest, replace=replace):
-                    _require_fit(target, options, accept_critical=accept_critical)
-                    pipeline.run(
-                        target.cube, target.photometry, folder, redshift=target.redshift,
-                        name=target.name, formats=formats, overwrite=True,
-                        attrs={ATTRIBUTE: digest}, **options,
-                    )  # fmt: skip
-                record |= measure(open_cube(next(iter(paths.values()))))
+            paths = product_paths(Path(folder), target.name, formats)
+            if not _made_already(paths, digest, replace=replace):
+                _require_fit(target, options, accept_critical=accept_critical)
+                pipeline.run(
+                    target.cube, target.photometry, folder, redshift=target.redshift,
+                    name=target.name, formats=formats, overwrite=True,
+                    attrs={ATTRIBUTE: digest}, **options,
+                )  # fmt: skip
+            record |= measure(open_cube(next(iter(paths.values()))))
             record |= {f"seconds {stage}": t for stage, t in times.seconds.items()}
             for stage, seconds in times.seconds.items():
                 # the dashboard's page of fine performance metrics shows them
                 context_meter.digest_metric(stage, seconds, "seconds")
             record["state"] = "done"
         except Exception as error:  # one galaxy never stops the rest
-            record |= {"state": "failed", "reason": reason(error)}
+            record |= {"state": "failed", "reason": _reason(error)}
         return record | {"seconds": time.perf_counter() - start}
 
 
@@ -110,6 +116,11 @@ def _require_fit(target: Target, options: Mapping[str, Any], *, accept_critical:
             found=f"{quality['card']} = {quality['value']}, critical",
             remedy="say accept_critical = true to match it all the same",
         )  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 def measure(cube: xr.Dataset) -> dict[str, Any]:

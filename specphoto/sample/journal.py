@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from specphoto.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Journal", "Status", "locked", "read_status"]
 
@@ -42,16 +42,23 @@ class Journal:
         self.tally = Tally()
 
     def append(self, event: str, **fields: Any) -> None:
-        """Add a line, on disk before this returns.
+        """Add one event; see :meth:`extend`."""
+        self.extend([{"event": event, **fields}])
+
+    def extend(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Add events, a line each, on disk before this returns.
 
         Raises
         ------
         InputError
-            If it cannot be written.
+            If they cannot be written.
         """
-        line = {"event": event, "time": time.time(), **fields}
-        self.tally.add(line)
-        text = json.dumps(line) + "\n"
+        lines = [{"time": time.time(), **event} for event in events]
+        for line in lines:
+            self.tally.add(line)
+        if not lines:
+            return
+        text = "".join(json.dumps(line) + "\n" for line in lines)
         try:
             # a torn line of an earlier run must not swallow this one
             with self.path.open("ab+") as file:
@@ -59,7 +66,7 @@ class Journal:
                     text = "\n" + text
                 file.write(text.encode())
                 file.flush()
-                if event != "sent":  # nothing depends on that one
+                if any(line["event"] != "sent" for line in lines):  # nothing depends on those
                     os.fsync(file.fileno())
         except OSError as error:
             raise InputError(
@@ -106,14 +113,14 @@ def locked(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows: no second driver is kept out there
         yield
         return
-    with (folder / _LOCK).open("a+") as file:
+    with (folder / _LOCK).open("ab+", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise InputError(
                 str(folder), expected="a folder that no other run works on",
-                found=f"one ({file.read().strip() or 'just started'})",
+                found=f"one ({file.read().decode().strip() or 'just started'})",
                 remedy="wait until it ends, or stop it",
             ) from None  # fmt: skip
         except OSError as error:
@@ -121,9 +128,9 @@ def locked(folder: Path) -> Iterator[None]:
                 str(folder), expected="a file system with locks", found=str(error),
                 remedy="write to another file system",
             ) from error  # fmt: skip
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with suppress(OSError):  # who holds it is only told where the disk has room
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from specphoto.errors import InputError
+from specphoto.io.staging import staged
 from specphoto.sample.journal import Journal
+
+if TYPE_CHECKING:
+    import os
 
 __all__ = ["write_summary"]
 
@@ -26,6 +30,11 @@ def write_summary(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     -------
     tuple of Path
         The two files.
+
+    Raises
+    ------
+    InputError
+        If they cannot be written.
     """
     import pyarrow as pa
     from pyarrow import csv, parquet
@@ -38,9 +47,14 @@ def write_summary(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     table = pa.table(columns)
     made = home / "summary.parquet", home / "summary.csv"
     for path, write in zip(made, (parquet.write_table, csv.write_csv), strict=True):
-        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        write(table, aside)
-        aside.replace(path)
+        try:
+            with staged(path, overwrite=True) as aside:
+                write(table, aside)
+        except OSError as error:
+            raise InputError(
+                str(path), expected="a summary that can be written", found=str(error).lower(),
+                remedy="make room, then start again: what is whole is not computed again",
+            ) from error  # fmt: skip
     return made
 
 

@@ -1,0 +1,224 @@
+"""Galaxies to the workers, a bounded number at a time, and back as records of how each ended."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dask.utils import format_bytes, parse_bytes
+from distributed import KilledWorker
+
+from specphoto.cluster.sending import gone, take_ended
+from specphoto.sample.threads import room
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from distributed import Client, Future
+
+    from specphoto.sample.journal import Journal, Status
+
+__all__ = ["Work", "drive"]
+
+logger = logging.getLogger(__name__)
+
+_PERIOD = 1.0
+_MOST_HOPED = 10_000
+# A galaxy that was begun so often and never ended will not end.
+_MOST_STARTS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One galaxy to be sent: its name, the function that a worker calls, and its arguments.
+
+    The function tells Dask's event topic ``topic`` the name when it begins.
+    """
+
+    name: str
+    function: Callable[..., dict[str, Any]]
+    arguments: tuple[Any, ...]
+    identity: dict[str, Any]
+    options: dict[str, Any]
+
+
+def drive(
+    client: Client, work: Sequence[Work], journal: Journal, galaxy_memory: str | float,
+    progress: Callable[[Status], None] | None = None,
+) -> None:  # fmt: skip
+    """Send galaxies to the workers, no more at a time than they hold, and write down their ends.
+
+    A galaxy whose workers died may have been beside the one that killed them. It is tried once
+    more when all others have ended, alone.
+
+    Parameters
+    ----------
+    client
+        Of the cluster; workers may come and go.
+    work
+        The galaxies.
+    journal
+        Where each is written down as it ends.
+    galaxy_memory
+        What one needs of a worker's memory; a warning says where there is less.
+    progress
+        Called with the status about once a second.
+
+    Raises
+    ------
+    InputError
+        If the scheduler goes away, or the journal cannot be written.
+    """
+    _warn_of_memory(client, galaxy_memory)
+    flight = _Flight(client, work, journal, galaxy_memory)
+    topic = str(journal.path.parent.absolute())
+    client.subscribe_topic(topic, flight.begun)
+    try:
+        looked = -_PERIOD
+        while flight.left:
+            if time.monotonic() - looked >= _PERIOD:
+                looked = time.monotonic()
+                flight.look()
+                _show(journal, progress)
+            flight.send()
+            flight.land()
+    finally:
+        client.unsubscribe_topic(topic)
+    _show(journal, progress)
+
+
+class _Flight:
+    """Galaxies that wait, those on their way, and those that are tried again alone."""
+
+    def __init__(
+        self, client: Client, work: Sequence[Work], journal: Journal, galaxy_memory: str | float
+    ) -> None:
+        self._client, self._journal, self._galaxy_memory = client, journal, galaxy_memory
+        self._waiting = deque(work)
+        self._flying: dict[Future, Work] = {}
+        self._suspects: deque[Work] = deque()
+        self._alone: set[str] = set()
+        self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._starts: Counter[str] = Counter()
+        self._slots = 0
+
+    @property
+    def left(self) -> bool:
+        """Whether a galaxy has not ended."""
+        return bool(self._waiting or self._flying or self._suspects)
+
+    def begun(self, event: tuple[float, str]) -> None:
+        """Count that a worker began a galaxy; called from a thread of the client."""
+        self._starts[event[1]] += 1
+
+    def look(self) -> None:
+        """See how many galaxies the workers take, and give up on those that never end."""
+        self._slots = _slots(self._client, self._galaxy_memory)
+        for future, galaxy in list(self._flying.items()):
+            if self._starts[galaxy.name] > (1 if galaxy.name in self._alone else _MOST_STARTS):
+                del self._flying[future]
+                self._client.cancel([future], force=True, reason="begun too often")
+                self._end({galaxy: _FAILED})
+
+    def send(self) -> None:
+        """Fill the workers."""
+        free = max(0, self._slots - len(self._flying))
+        batch = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+        if free and self._suspects and not batch and not self._flying:
+            batch = [self._suspects.popleft()]
+            self._alone.add(batch[0].name)
+            self._starts[batch[0].name] = 0
+        for galaxy in batch:
+            self._submit(galaxy)
+        self._journal.extend({"event": "sent", "name": galaxy.name} for galaxy in batch)
+
+    def land(self) -> None:
+        """Write down what ended, and wait a little where nothing did."""
+        ended = [future for future in take_ended(self._ended, _PERIOD) if future in self._flying]
+        finished = [future for future in ended if future.status == "finished"]
+        # one message for all of them; None where a result was lost with its worker
+        records = self._client.gather(dict(enumerate(finished)), errors="skip")
+        self._end({
+            self._flying.pop(future): record
+            for future, record in zip(finished, records.values(), strict=True)
+            if record is not None
+        })  # fmt: skip
+        for future in ended:
+            if future in self._flying:
+                self._lost(future)
+
+    def _lost(self, future: Future) -> None:
+        galaxy = self._flying.pop(future)
+        if future.status == "error":
+            self._fail(galaxy, future.exception())
+        elif self._client.status != "running":
+            gone()
+        else:
+            self._waiting.append(galaxy)
+
+    def _submit(self, galaxy: Work) -> None:
+        # the first part of the key is the name that the dashboard groups and colours by
+        future = self._client.submit(
+            galaxy.function, *galaxy.arguments, **galaxy.options, key=("galaxy", galaxy.name),
+            pure=False,
+        )  # fmt: skip
+        self._flying[future] = galaxy
+        future.add_done_callback(self._ended.put)
+
+    def _fail(self, galaxy: Work, error: BaseException) -> None:
+        if not isinstance(error, KilledWorker):
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self._end({galaxy: {"state": "failed", "reason": reason}})
+        elif galaxy.name in self._alone:
+            self._end({galaxy: _FAILED})
+        else:
+            self._suspects.append(galaxy)
+
+    def _end(self, records: Mapping[Work, Mapping[str, Any]]) -> None:
+        self._journal.extend(
+            {"event": record["state"], "name": galaxy.name, "identity": galaxy.identity,
+             **{k: v for k, v in record.items() if k != "state"}}
+            for galaxy, record in records.items()
+        )  # fmt: skip
+
+
+_FAILED = {
+    "state": "failed",
+    "reason": "its worker died or left each time that it was tried, perhaps killed for memory: "
+    "give workers more (memory, --memory), or longer jobs (walltime)",
+}
+
+
+def _show(journal: Journal, progress: Callable[[Status], None] | None) -> None:
+    if progress is not None:
+        progress(journal.tally.status(active=True))
+
+
+def _slots(client: Client, galaxy_memory: str | float) -> int:
+    """Galaxies to have on the way: what the workers hold; as many as may come where they adapt."""
+    if client.status != "running":
+        gone()
+    # all of them: some versions of Dask tell of five unless asked
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    held = [room(w["nthreads"], w["memory_limit"], galaxy_memory) for w in workers]
+    adaptive = getattr(client.cluster, "_adaptive", None)
+    hoped = 0
+    if adaptive is not None and adaptive.minimum < adaptive.maximum:
+        # such a cluster grows only where more wait than it holds
+        hoped = int(min(adaptive.maximum, _MOST_HOPED)) * max(held, default=1)
+    return max(sum(held), hoped)
+
+
+def _warn_of_memory(client: Client, galaxy_memory: str | float) -> None:
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    least = min(filter(None, (w["memory_limit"] for w in workers)), default=0)
+    need = parse_bytes(galaxy_memory)
+    if 0 < least < need:
+        logger.warning(
+            "a worker may use %s, a galaxy needs about %s: give workers more (memory, --memory)",
+            format_bytes(int(least)), format_bytes(need),
+        )  # fmt: skip

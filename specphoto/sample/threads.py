@@ -1,0 +1,99 @@
+"""Galaxies beside each other in one worker process: the threads of each, and its times by stage.
+
+Dask's settings hold for a whole process. So the first galaxy in makes them, the last one out
+takes them back, and what belongs to one galaxy alone follows the context of its thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import dask
+from dask import threaded
+from dask.utils import parse_bytes
+
+from specphoto.stages import StageTimes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["own_threads", "room"]
+
+_times: ContextVar[StageTimes | None] = ContextVar("times", default=None)
+_lock = threading.Lock()
+_inside = 0
+_settings: Any = None
+_gates: dict[int, threading.BoundedSemaphore] = {}
+
+
+def room(threads: int, memory: float | None, galaxy_memory: str | float) -> int:
+    """Galaxies that a worker takes at a time: one per thread, as far as its memory goes.
+
+    Parameters
+    ----------
+    threads, memory
+        Of the worker; memory in bytes, None or 0 where it is not limited.
+    galaxy_memory
+        What one needs, in bytes or as '3GB'.
+
+    Examples
+    --------
+    >>> room(8, 16e9, "3GB"), room(8, 1e9, "3GB"), room(2, None, "3GB")
+    (5, 1, 2)
+    """
+    if not memory:
+        return threads
+    return max(1, min(threads, int(memory // parse_bytes(galaxy_memory))))
+
+
+@contextmanager
+def own_threads(number: int, threads: int) -> Iterator[StageTimes]:
+    """Wait for a place among `number` galaxies, then compute with a share of the threads.
+
+    Parameters
+    ----------
+    number
+        Galaxies that this process takes at a time (:func:`room`).
+    threads
+        Of the worker, shared out among them.
+
+    Yields
+    ------
+    StageTimes
+        Of what this galaxy computes.
+    """
+    # whatever the scheduler sent here, memory is for so many
+    with _gates.setdefault(number, threading.BoundedSemaphore(number)):
+        times = StageTimes()
+        token = _times.set(times)
+        try:
+            with _shared_settings(max(1, threads // number)):
+                yield times
+        finally:
+            _times.reset(token)
+
+
+@contextmanager
+def _shared_settings(threads: int) -> Iterator[None]:
+    global _inside, _settings  # Dask's settings are process-wide themselves
+    with _lock:
+        if _inside == 0:
+            _settings = dask.config.set(scheduler=_get, num_workers=threads)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _settings.__exit__(None, None, None)
+
+
+def _get(dsk: Any, keys: Any, **options: Any) -> Any:
+    """Dask's threaded scheduler, which tells the galaxy that computes what it took."""
+    times = _times.get()
+    callbacks = None if times is None else [times.callback]
+    return threaded.get(dsk, keys, callbacks=callbacks, **options)
