@@ -97,6 +97,15 @@ def test_open_library__reads_what_pixedfit_wrote(tmp_path):
     assert library.fwhm[0] > 10.0
 
 
+def test_open_library__another_file_is_another_library(tmp_path):
+    wave = np.linspace(3000.0, 9000.0, 70)
+    path = write_pixedfit(tmp_path / "lib.hdf5", wave, np.ones((5, 70)))
+    first = open_library(path).fingerprint
+    assert open_library(path).fingerprint == first
+    os.utime(write_pixedfit(path, wave, np.full((5, 70), 2.0)), (1.0, 1.0))
+    assert open_library(path).fingerprint != first
+
+
 def test_outline_library__says_the_same_and_reads_no_spectra(tmp_path):
     wave = np.linspace(3000.0, 9000.0, 70)
     path = write_pixedfit(tmp_path / "lib.hdf5", wave, np.ones((5, 70)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import h5py
@@ -78,6 +79,13 @@ def test_open_library__a_built_file_that_lacks_something(tmp_path):
         del file["parameters/tau"]
     with pytest.raises(InputError, match=r"library\.h5: .* 'specphoto library build', found .*tau"):
         open_library(path)
+
+
+def test_read_recipe__the_example_in_deploy():
+    example = read_recipe(Path(__file__).parents[1] / "deploy" / "library.yaml")
+    assert example.nebular
+    assert list(example.priors.histories) == ["delayed", "gaussian"]
+    assert example.priors.a_v == Recipe().priors.a_v
 
 
 def test_read_recipe__a_grid_beside_it(tmp_path):

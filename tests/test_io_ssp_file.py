@@ -109,6 +109,8 @@ NAN = np.full(emiles_like()["flux"].shape, np.nan)
     ("case", "message"),
     [
         (spoiled("age", "units", "kg"), r"expected a unit like yr, found 'kg'"),
+        (spoiled("age", array=-emiles_like()["age"]), r"expected ages of at least 0, each once"),
+        (spoiled("age", array=0 * emiles_like()["age"]), r"expected ages of at least 0, each once"),
         (spoiled("wave", "units", "furlongs"), r"expected a unit like Angstrom, found 'furlongs'"),
         (spoiled("flux", "units", "Lsun / Hz"), r"expected luminosities per wavelength, found"),
         (spoiled("flux", array=NAN), r"expected finite luminosities"),

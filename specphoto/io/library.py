@@ -15,6 +15,7 @@ import numpy as np
 from scipy.interpolate import interp1d
 
 from specphoto.errors import InputError
+from specphoto.io.cache import Source
 from specphoto.io.library_file import is_composite, read_composites
 from specphoto.spectral.library import CompositeLibrary, Nebular, SSPGrid, TabulatedLibrary
 from specphoto.spectral.parameters import sample_parameters
@@ -204,4 +205,6 @@ def _read_pixedfit(file: h5py.File, path: Path) -> TabulatedLibrary:
     parameters = {str(k): np.asarray(v[:], dtype=np.float64) for k, v in table.items()}
     miles = (wave >= _MILES_RANGE[0]) & (wave <= _MILES_RANGE[1])
     fwhm = np.where(miles, _MILES_FWHM, 2.0 * np.gradient(wave))
-    return TabulatedLibrary(wave, flux, fwhm, parameters, identity=outline.identity)
+    return TabulatedLibrary(
+        wave, flux, fwhm, parameters, identity=outline.identity, fingerprint=Source.of(path).key
+    )

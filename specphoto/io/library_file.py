@@ -96,11 +96,10 @@ def read_composites(file: h5py.File) -> CompositeLibrary:
     )  # fmt: skip
     table = file["parameters"]
     parameters = ModelParameters(**{f.name: table[f.name][()] for f in fields(ModelParameters)})
-    library = CompositeLibrary(
-        grid, parameters, nebular=nebular is not None, dust=file.attrs["dust"]
-    )
-    library.identity = str(file.attrs["identity"])
-    return library
+    return CompositeLibrary(
+        grid, parameters, nebular=nebular is not None, dust=file.attrs["dust"],
+        identity=str(file.attrs["identity"]),
+    )  # fmt: skip
 
 
 def write_pixedfit_library(

@@ -83,7 +83,7 @@ def read_ssp_grid(
     angstrom = _wavelengths(wave.values, wave.facts, path)
     if fwhm is None:
         width = _Part(_in(width, wave.facts.get("units", "Angstrom"), "Angstrom", path), {})
-    years = _in(age, "yr", "yr", path)
+    years = _ages(age, path)
     mass_fraction = _metallicities(metallicity, path)
     light = _luminosities(flux, (mass_fraction.size, years.size, angstrom.size), path)
     if (medium or wave.facts.get("medium")) not in ("air", "vacuum"):
@@ -166,6 +166,13 @@ def _wavelengths(
     if wave.ndim != 1 or wave.size < 2 or not (np.all(np.diff(wave) > 0) and wave[0] > 0):
         raise _wrong(path, "positive wavelengths that increase", "others", "sort them")
     return wave
+
+
+def _ages(part: _Part, path: Path) -> NDArray[np.float64]:
+    years = _in(part, "yr", "yr", path)
+    if years.ndim != 1 or not np.all(years >= 0) or np.unique(years).size < years.size:
+        raise _wrong(path, "ages of at least 0, each once", "others", "correct them")
+    return years
 
 
 def _metallicities(part: _Part, path: Path) -> NDArray[np.float64]:

@@ -35,5 +35,5 @@ def digest(*parts: ArrayLike) -> str:
     for part in parts:
         array = np.asarray(part)
         total.update(f"{array.dtype.str} {array.shape} ".encode())
-        total.update(array.tobytes())
+        total.update(np.ascontiguousarray(array).data)
     return total.hexdigest()

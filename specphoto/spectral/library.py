@@ -103,6 +103,8 @@ class CompositeLibrary:
         ``nebular``, dimmed by birth clouds and interstellar dust like the stars.
     dust
         Law of the interstellar dust, see :func:`specphoto.spectral.dust.ism_transmission`.
+    identity
+        Name for the provenance; by default made of the grid's.
 
     Raises
     ------
@@ -112,7 +114,7 @@ class CompositeLibrary:
 
     def __init__(
         self, grid: SSPGrid, parameters: ModelParameters, *, nebular: bool = False,
-        dust: DustLaw = "power law",
+        dust: DustLaw = "power law", identity: str | None = None,
     ) -> None:  # fmt: skip
         if nebular and grid.nebular is None:
             raise InputError(
@@ -124,7 +126,7 @@ class CompositeLibrary:
         self.dust = dust
         self.nebular = grid.nebular if nebular else None
         gas = f"nebular {self.nebular.identity}" if self.nebular else "no nebular emission"
-        self.identity = f"{grid.identity}; {len(parameters)} composites; {gas}"
+        self.identity = identity or f"{grid.identity}; {len(parameters)} composites; {gas}"
         self._mixer = Mixer(grid.age, grid.metallicity)
 
     def __getstate__(self) -> dict[str, object]:

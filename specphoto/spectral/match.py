@@ -87,7 +87,8 @@ def match_spectral(
         From :func:`specphoto.match_spatial` or :func:`specphoto.open_cube`: ``spec_flux``,
         ``spec_err``, ``spec_mask`` (wave, y, x), ``photo_flux``, ``photo_err`` (band, y, x).
     library
-        'default', a piXedfit HDF5 library, or a library object.
+        'default', a library file (of ``specphoto library build``, or piXedfit's), or an object as
+        :func:`specphoto.io.library.open_library` gives it.
     redshift
         Of the galaxy; by default the attribute of the cube.
     order

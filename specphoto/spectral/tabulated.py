@@ -42,6 +42,8 @@ class TabulatedLibrary:
         Whatever the file says of each model, by name, shapes ``(n_model,)``.
     identity
         Name and hash of the file, for the provenance.
+    fingerprint
+        What tells these spectra from all others, where that is known without reading them all.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class TabulatedLibrary:
         parameters: dict[str, NDArray[np.float64]] | None = None,
         *,
         identity: str = "unnamed library",
+        fingerprint: str | None = None,
     ) -> None:
         if flux.ndim != 2 or flux.shape[1:] != wave.shape or fwhm.shape != wave.shape:
             raise InputError(
@@ -67,11 +70,12 @@ class TabulatedLibrary:
         self.wave, self.flux, self.fwhm = wave, flux, fwhm
         self.parameters = parameters or {}
         self.identity = identity
+        self._fingerprint = fingerprint
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the spectra; photometry is cached by it."""
-        return digest("table", self.wave, self.flux)
+        """What tells these spectra from all others; photometry is cached by it."""
+        return self._fingerprint or digest("table", self.wave, self.flux)
 
     @property
     def n_model(self) -> int:

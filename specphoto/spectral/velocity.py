@@ -49,10 +49,11 @@ def make_template(
     """
     step = max(library.n_model // _MODELS, 1)
     models = library.observed(redshift, wave, None).spectra(np.arange(0, library.n_model, step))
-    spectra = models / np.median(models, axis=1, keepdims=True)
+    known = np.isfinite(models).all(axis=0)
+    level = np.median(models[:, known], axis=1) if known.any() else np.ones(len(models))
     clean = ~(line_channels(wave, redshift, None, half_width=line_window) | sky_channels(wave))
     clean &= (wave > _BLUEST * (1.0 + redshift)) & (wave < _REDDEST)
-    return spectra.mean(axis=0), clean
+    return (models / level[:, None]).mean(axis=0), clean & known
 
 
 def with_measured(
