@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from specphoto.cube import VARIABLES, celestial_wcs, identify, validate
+from specphoto.cube import FLUX_UNIT, celestial_wcs, identify, validate
 from specphoto.errors import InputError
 from specphoto.extract import aperture_sum, pixel_dataset, pixel_extract
 from specphoto.photometry.filters import Filter, load_filter
 from specphoto.photometry.synthetic import photon_weights
-from specphoto.spectral.graph import synthetic
+from specphoto.spectral.graph import synthetic as synthetic_maps
 from specphoto.spectral.reference import COVERED
 
 if TYPE_CHECKING:
@@ -133,10 +133,10 @@ class Accessor:
             If the position is not on the cube, or the dataset has no WCS.
         """
         x, y = self.sky_to_pixel(coord)
-        if not (np.isfinite(x) and np.isfinite(y)):
+        if np.ndim(x) or not (np.isfinite(x) and np.isfinite(y)):
             raise InputError(
                 f"{identify(self._ds)}: position", expected="one on the cube's sky",
-                found=coord.to_string("hmsdms"), remedy="give a position on the cube",
+                found=f"{coord.to_string('hmsdms')}", remedy="give a position on the cube",
             )  # fmt: skip
         return self.pixel(round(float(x)), round(float(y)))
 
@@ -175,11 +175,10 @@ class Accessor:
                 remedy="choose a band inside the spectra, or a lower min_covered",
             )  # fmt: skip
         dims = ("y", "x")
-        flux = VARIABLES["spec_flux"]
         return xr.DataArray(
-            synthetic(ds, weights, _BLOCK)[0], dims=dims, name="synthetic",
+            synthetic_maps(ds, weights, _BLOCK)[0], dims=dims, name="synthetic",
             coords={dim: ds[dim] for dim in dims if dim in ds.coords} | {"band": curve.name},
-            attrs={"long_name": f"synthetic flux in {curve.name}", "units": flux.unit},
+            attrs={"long_name": f"synthetic flux in {curve.name}", "units": FLUX_UNIT},
         )  # fmt: skip
 
     def aperture(self, region: Any, *, trusted: bool = True) -> xr.Dataset:

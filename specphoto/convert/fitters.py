@@ -145,8 +145,11 @@ def _without_unknown(
 
 def _written(curve: Filter, folder: Path) -> Path:
     """File of a curve: wavelength in Angstrom, detector signal per photon."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{curve.name}.txt"
-    with staged(path, overwrite=True) as aside:
-        np.savetxt(aside, np.column_stack([curve.wave, curve.response]), fmt="%.8g")
+    path = folder.absolute() / f"{curve.name}.txt"
+    lines = (f"{wave:.8g} {r:.8g}\n" for wave, r in zip(curve.wave, curve.response, strict=True))
+    text = "".join(lines)
+    if not (path.exists() and path.read_text() == text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with staged(path, overwrite=True) as aside:
+            aside.write_text(text)
     return path
