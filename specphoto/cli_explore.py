@@ -43,12 +43,16 @@ def ingest(
     """
     from specphoto.cluster import open as open_cluster
     from specphoto.explore import ingest as copy
+    from specphoto.explore.sources import find_files
 
     with ExitStack() as stack:
         client = None
         if cluster is not None or site is not None or workers is not None:
             client = stack.enter_context(open_cluster(cluster, site=site, workers=workers))
-        errors = copy(files, store, client=client, overwrite=overwrite).table["error"].dropna()
+        table = copy(files, store, client=client, overwrite=overwrite).table
+    # the store may have rows of other runs
+    given = {path.name for one in files for path in find_files(one)}
+    errors = table.loc[table["file"].isin(given), "error"].dropna()
     for name, reason in errors.items():
         line(f"failed: {name}: {reason}", style="red")
     results.print(store, highlight=False, soft_wrap=True)

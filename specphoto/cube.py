@@ -335,10 +335,11 @@ def annotate(ds: xr.Dataset, **attrs: Any) -> xr.Dataset:
 
     Returns a new dataset; nothing is computed. A value of None removes the attribute.
     """
-    out = ds.assign_attrs(specphoto_schema=SCHEMA_VERSION)
+    out = ds.copy()  # attributes too, of the dataset and of its variables; no values
+    out.attrs["specphoto_schema"] = SCHEMA_VERSION
     for name, variable in VARIABLES.items():
         if name in out.variables:
-            out[name] = out[name].assign_attrs(long_name=variable.doc, units=variable.unit)
+            out.variables[name].attrs.update(long_name=variable.doc, units=variable.unit)
     for name, value in attrs.items():
         out.attrs.pop(name, None)
         if value is not None:

@@ -12,7 +12,7 @@ from specphoto.io.outline import COLUMNS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["key_column", "named", "table_of"]
+__all__ = ["key_column", "named", "nullable", "table_of"]
 
 _INTEGERS = ("n_wave", "n_y", "n_x", "quality")
 _NUMBERS = ("ra", "dec", "z")
@@ -92,6 +92,14 @@ def _first(table: pd.DataFrame, names: Iterable[str]) -> str | None:
 
 def _text(column: pd.Series[Any]) -> pd.Series[str]:
     return column.astype("str").str.strip()
+
+
+def nullable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with integers and flags that can be unknown without becoming floats."""
+    kinds = {"i": "Int64", "u": "UInt64", "b": "boolean"}
+    return table.astype(
+        {c: kinds[t.kind] for c, t in table.dtypes.items() if getattr(t, "kind", "O") in kinds}
+    )
 
 
 def key_column(table: pd.DataFrame, on: str | None) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from specphoto.errors import InputError
 from specphoto.explore.apply import apply, apply_datasets, open_galaxy
-from specphoto.explore.columns import key_column, named
+from specphoto.explore.columns import key_column, named, nullable
 from specphoto.explore.tables import read_table
 
 if TYPE_CHECKING:
@@ -145,10 +145,7 @@ class GalaxySample:
         keys = self._table["plateifu"].where(
             self._table["plateifu"].notna() & (column != "name"), self._table.index.to_series()
         )
-        # integers that become unknown must not become floats
-        other = other[other.index.isin(keys)].convert_dtypes(
-            convert_string=False, convert_floating=False
-        )
+        other = nullable(other[other.index.isin(keys)])
         twice = other.index[other.index.duplicated()]
         if len(twice):
             raise InputError(

@@ -156,8 +156,9 @@ def _of_results(folder: Path) -> list[dict[str, Any]]:
         there = [p for p in (folder / f"{name}.zarr", folder / f"{name}.fits") if p.exists()]
         own = {k: v for k, v in record.items() if k not in ("name", "reason")}
         if record["state"] != "done" or not there:
-            why = record.get("reason") or "its product is not in the folder"
-            rows.append({"name": name, **own, "path": None, "error": str(why)})
+            known_why = record["state"] != "done" and pd.notna(record.get("reason"))
+            why = str(record["reason"]) if known_why else "its product is not in the folder"
+            rows.append({"name": name, **own, "path": None, "error": why})
             continue
         rows.append({**_row(there[0], known), **own, "name": name})
     return rows

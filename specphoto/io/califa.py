@@ -46,7 +46,7 @@ class CalifaReader:
         return Outline(
             kind="ifs", survey=self.name,
             name=survey.object_name(path, survey.card(found, "OBJECT")),
-            position=survey.position(found, ("RA", "DEC")),
+            position=survey.position(found, ("RA", "DEC"), ("CRVAL1", "CRVAL2")),
             z=survey.redshift_of(found, survey.instrument("califa"), None),
             shape=headers["PRIMARY"].shape,
         )  # fmt: skip

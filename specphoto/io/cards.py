@@ -7,6 +7,7 @@ decompressed for them.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
@@ -86,7 +87,9 @@ def read_cards(path: str | os.PathLike[str], *, leading: bool = False) -> dict[s
         with Path(path).open("rb") as file:
             packed = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            stream = igzip.open(file, "rb") if packed else file
+            # gzip reads a few kB ahead, igzip half a megabyte
+            unpack: Any = gzip.open if leading else igzip.open
+            stream: BinaryIO = unpack(file, "rb") if packed else file
             return _headers(stream, str(path), leading=leading)
     except InputError:
         raise
@@ -104,6 +107,7 @@ def read_cards(path: str | os.PathLike[str], *, leading: bool = False) -> dict[s
 
 def _headers(stream: BinaryIO, path: str, *, leading: bool) -> dict[str, Cards]:
     found: dict[str, Cards] = {}
+    number = -1
     while text := _header(stream):
         if not found and not text.startswith(b"SIMPLE  ="):
             raise InputError(
@@ -111,10 +115,11 @@ def _headers(stream: BinaryIO, path: str, *, leading: bool) -> dict[str, Cards]:
                 found="something else (it does not begin with SIMPLE)", remedy="check the path",
             )  # fmt: skip
         cards = Cards(text)
+        number += 1
         if not found:
             found["PRIMARY"] = cards
-        name = str(cards.get("EXTNAME", f"HDU{len(found)}")).strip().upper()
-        found.setdefault(name, cards)
+        name = cards.get("EXTNAME", f"HDU{number}" if number else "PRIMARY")
+        found.setdefault(str(name).strip().upper(), cards)
         if cards.data_bytes:
             if leading:
                 break

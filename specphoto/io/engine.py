@@ -19,7 +19,7 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import dask.array as da
     from numpy.typing import NDArray
@@ -72,7 +72,10 @@ class SpecphotoBackend(BackendEntrypoint):
         )  # fmt: skip
         names = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
         ds = ds.drop_vars(names, errors="ignore")
-        variables = {name: _undasked(variable) for name, variable in ds.variables.items()}
+        chunks: dict[Any, tuple[int, ...]] = {}
+        for variable in ds.variables.values():
+            chunks = {**variable.chunksizes, **chunks}
+        variables = {name: _undasked(variable, chunks) for name, variable in ds.variables.items()}
         return xr.Dataset(variables, attrs=ds.attrs).set_coords(list(ds.coords))
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
@@ -83,13 +86,18 @@ class SpecphotoBackend(BackendEntrypoint):
         return str(path).endswith(_ENDINGS) and Path(path).is_file() and is_known(path)
 
 
-def _undasked(variable: xr.Variable) -> xr.Variable:
-    """The same variable, lazily indexed instead of in Dask's chunks, which it prefers."""
+def _undasked(variable: xr.Variable, chunks: Mapping[Any, tuple[int, ...]]) -> xr.Variable:
+    """The same variable, lazily indexed instead of in Dask's chunks, which it prefers.
+
+    What is in memory prefers the `chunks` of the others, so that all go together.
+    """
     if variable.chunks is None:
-        return variable
-    data = indexing.LazilyIndexedArray(_Sliced(variable.data))
-    chunks = dict(zip(variable.dims, variable.chunks, strict=True))
-    return xr.Variable(variable.dims, data, variable.attrs, {"preferred_chunks": chunks})
+        preferred = {dim: chunks[dim] for dim in variable.dims if dim in chunks}
+        data = variable.data
+    else:
+        preferred = dict(variable.chunksizes)
+        data = indexing.LazilyIndexedArray(_Sliced(variable.data))
+    return xr.Variable(variable.dims, data, variable.attrs, {"preferred_chunks": preferred})
 
 
 class _Sliced(BackendArray):

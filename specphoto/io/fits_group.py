@@ -205,8 +205,11 @@ def describe_group(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     address = address_of(path)
     text = read_bytes(address_of(address, _METADATA))
-    if text is None:
-        return None
+    return None if text is None else _attributes(address, text)
+
+
+@lru_cache(maxsize=64)
+def _attributes(address: str, text: bytes) -> dict[str, Any] | None:
     try:
         attributes: dict[str, Any] = json.loads(text).get("attributes", {})
     except ValueError as error:
@@ -234,14 +237,24 @@ def open_fits_group(path: str | os.PathLike[str]) -> FitsFile:
         If there is none, or only half of one.
     """
     address = address_of(path)
-    attributes = describe_group(address)
-    if attributes is None:
+    text = read_bytes(address_of(address, _METADATA))
+    file = None if text is None else _file(address, text)
+    if file is None:
         there = is_remote(address) or any(Path(address).glob("*/zarr.json"))
         raise InputError(
             address, expected="a galaxy of a store, or a FITS file",
             found="none, or one half-written" if there else "neither",
             remedy="check the path, or ingest the file again",
         )  # fmt: skip
+    return file
+
+
+@lru_cache(maxsize=64)
+def _file(address: str, text: bytes) -> FitsFile | None:
+    """File that metadata describe: a dataset is opened by several that look at them."""
+    attributes = _attributes(address, text)
+    if attributes is None:
+        return None
     hdus = tuple(
         Hdu(
             str(h["name"]), fits.Header.fromstring(h["header"], sep="\n"),

@@ -54,7 +54,7 @@ class MangaReader:
         quality = _quality(found, facts) or {}
         return Outline(
             kind="ifs", survey=self.name, name=survey.object_name(path, plate_ifu),
-            plateifu=plate_ifu, position=survey.position(found, *_POSITION),
+            plateifu=plate_ifu, position=survey.position(found, *_POSITION, ("CRVAL1", "CRVAL2")),
             z=survey.redshift_of(found, facts, None), shape=headers["FLUX"].shape,
             quality=quality.get("value"), critical=quality.get("critical"),
         )  # fmt: skip

@@ -50,7 +50,7 @@ class MuseReader:
         return Outline(
             kind="ifs", survey=self.name,
             name=survey.object_name(path, survey.card(found, "OBJECT")),
-            position=survey.position(found, ("RA", "DEC")),
+            position=survey.position(found, ("RA", "DEC"), ("CRVAL1", "CRVAL2")),
             z=survey.redshift_of(found, survey.instrument("muse"), None),
             shape=headers["DATA"].shape,
         )  # fmt: skip
