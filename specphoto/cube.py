@@ -428,7 +428,7 @@ def _even(ds: xr.Dataset, dim: str) -> slice:
         raise InputError(
             identify(ds), expected=f"evenly spaced pixels in {dim!r}",
             found=f"steps of {', '.join(f'{s:g}' for s in steps[:4])}",
-            remedy="select a rectangle of pixels before writing FITS, or write Zarr",
+            remedy="select a rectangle of pixels first; Zarr takes any",
         )  # fmt: skip
     return slice(int(pixels[0]), None, int(steps[0]) if steps.size else 1)
 
