@@ -221,14 +221,20 @@ def cube_rows(path: Path, folder: Path) -> list[Row]:
     ]  # fmt: skip
     for what, source in ((".fits.gz, decompressed before", path), (".fits", plain),
                          ("store", group)):  # fmt: skip
-        ds = specphoto.open_ifs(source)
-        rows += [
-            row(f"open, {what}", lambda s=source: specphoto.open_ifs(s)),
-            row(f"pixel's spectrum, {what}", lambda d=ds: at(d, x=37, y=37)),
-            row(f"one channel, {what}", lambda d=ds: at(d, wave=2000)),
-            row(f"whole flux, {what}", lambda d=ds: at(d), repeat=2),
-        ]
+        rows += looks(source, what)
     return rows
+
+
+def looks(source: Path, what: str) -> list[Row]:
+    """Open a cube, and look at its flux in each direction."""
+    ds = specphoto.open_ifs(source)
+    n_wave, n_y, n_x = ds["spec_flux"].shape
+    return [
+        row(f"open, {what}", lambda: specphoto.open_ifs(source)),
+        row(f"pixel's spectrum, {what}", lambda: at(ds, x=n_x // 2, y=n_y // 2)),
+        row(f"one channel, {what}", lambda: at(ds, wave=n_wave // 2)),
+        row(f"whole flux, {what}", lambda: at(ds), repeat=2),
+    ]
 
 
 def at(ds: xr.Dataset, **place: int) -> np.ndarray:
