@@ -134,18 +134,17 @@ def _rows(
         rows[name] = {
             **row, "file": path.name, "bytes": state.st_size, "mtime_ns": state.st_mtime_ns
         }  # fmt: skip
-        _check_name(name, path)
-        if path.is_dir():
-            rows[name]["error"] = f"{path} is a folder: only FITS files are ingested"
+        rows[name]["error"] = row["error"] or _unfit(name, path)
     return rows
 
 
-def _check_name(name: str, path: Path) -> None:
+def _unfit(name: str, path: Path) -> str | None:
+    """Why a file cannot be a group of the store; None where it can."""
+    if path.is_dir():
+        return f"{path} is a folder: only FITS files are ingested"
     if "/" in name or name.startswith(("__", ".")) or name == "zarr.json":
-        raise InputError(
-            str(path), expected="an object's name that a Zarr group can have", found=repr(name),
-            remedy="correct the card OBJECT",
-        )  # fmt: skip
+        return f"the object's name {name!r} is none that a group can have: correct its card OBJECT"
+    return None
 
 
 def _identity(row: dict[str, Any]) -> tuple[Any, ...]:

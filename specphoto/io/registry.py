@@ -1,7 +1,8 @@
 """Readers of integral-field cubes, found by entry point.
 
 A package adds a reader for another survey by an entry point of the group ``specphoto.readers``
-whose object is a :class:`Reader`.
+whose object is a :class:`Reader`. One that is an :class:`~specphoto.io.outline.Outlining` too
+fills tables of many files from their headers alone.
 """
 
 from __future__ import annotations
