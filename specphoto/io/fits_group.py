@@ -37,12 +37,11 @@ __all__ = ["StoredArray", "describe_group", "layout", "open_fits_group", "write_
 SCHEMA = 1
 _KEY = "specphoto_fits"
 _METADATA = "zarr.json"
-# Measured on a full MaNGA cube (benchmarks/exploration.py): a spectrum takes 18 chunks of 25, a
-# plane 25 of 18; smaller chunks are all overhead, and halve the compression of 8 x 8 spaxels.
+# Measured on a full MaNGA cube (benchmarks/README.md): a spectrum takes 18 of its 450 chunks, a
+# plane 25. Smaller chunks are all overhead, and 8 x 8 spaxels a quarter larger on disk.
 _CHUNK = (256, 16, 16)
 _SHARD_BYTES = 256e6
 _COMPRESSOR = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
-_DIMS = {2: ("y", "x"), 3: ("wave", "y", "x")}
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,6 @@ def _write_array(store: Any, name: str, hdu: Hdu) -> int:
     array = zarr.create_array(
         store, name=name, shape=hdu.raw.shape, dtype=dtype, chunks=chunks, shards=shards,
         compressors=(_COMPRESSOR,), fill_value=0,
-        dimension_names=_DIMS.get(len(hdu.raw.shape)) if hdu.is_image else None,
         # a chunk of -0.0 is not one of 0.0
         config={"write_empty_chunks": True},
     )  # fmt: skip
