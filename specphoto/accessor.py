@@ -9,19 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
-from specphoto.cube import VARIABLES, celestial_wcs, identify, validate
+from specphoto.cube import celestial_wcs, identify, validate
 from specphoto.errors import InputError
 from specphoto.extract import aperture_sum, pixel_dataset, pixel_extract
-from specphoto.photometry.filters import Filter, load_filter
-from specphoto.photometry.synthetic import photon_weights
-from specphoto.spectral.graph import synthetic
+from specphoto.maps import synthetic_map
+from specphoto.shapes import pixels_inside
 from specphoto.spectral.reference import COVERED
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    import xarray as xr
     from astropy.coordinates import SkyCoord
     from astropy.wcs import WCS
     from numpy.typing import NDArray
@@ -29,11 +28,9 @@ if TYPE_CHECKING:
     from specutils import Spectrum
 
     from specphoto.convert.fitters import Which
+    from specphoto.photometry.filters import Filter
 
 __all__ = ["Accessor"]
-
-# Pixels on a side of a task's block.
-_BLOCK = 16
 
 
 class Accessor:
@@ -133,10 +130,10 @@ class Accessor:
             If the position is not on the cube, or the dataset has no WCS.
         """
         x, y = self.sky_to_pixel(coord)
-        if not (np.isfinite(x) and np.isfinite(y)):
+        if np.ndim(x) or not (np.isfinite(x) and np.isfinite(y)):
             raise InputError(
                 f"{identify(self._ds)}: position", expected="one on the cube's sky",
-                found=coord.to_string("hmsdms"), remedy="give a position on the cube",
+                found=f"{coord.to_string('hmsdms')}", remedy="give a position on the cube",
             )  # fmt: skip
         return self.pixel(round(float(x)), round(float(y)))
 
@@ -155,32 +152,15 @@ class Accessor:
         -------
         xarray.DataArray
             Photon-weighted mean F_lambda (y, x), in the unit of ``spec_flux``; NaN where good
-            channels see less than 90% of the band. Of a corrected cube it is no news: the factor
-            was made to bring it to the image.
+            channels see less than 90% of what the cube covers. Of a corrected cube it is no news:
+            the factor was made to bring it to the image.
 
         Raises
         ------
         InputError
             If the filter is unknown, or the cube covers too little of it.
         """
-        ds = self._ds
-        validate(ds, "spec_flux", "spec_mask", "wave", verb="synthetic")
-        curve = band if isinstance(band, Filter) else load_filter(band)
-        weights, covered = photon_weights(ds["wave"].values, [curve])
-        if covered[0] < min_covered:
-            raise InputError(
-                f"{identify(ds)}: band {curve.name!r}",
-                expected=f"one of which the cube covers {min_covered:.0%}",
-                found=f"{covered[0]:.1%} of it covered",
-                remedy="choose a band inside the spectra, or a lower min_covered",
-            )  # fmt: skip
-        dims = ("y", "x")
-        flux = VARIABLES["spec_flux"]
-        return xr.DataArray(
-            synthetic(ds, weights, _BLOCK)[0], dims=dims, name="synthetic",
-            coords={dim: ds[dim] for dim in dims if dim in ds.coords} | {"band": curve.name},
-            attrs={"long_name": f"synthetic flux in {curve.name}", "units": flux.unit},
-        )  # fmt: skip
+        return synthetic_map(self._ds, band, min_covered=min_covered)
 
     def aperture(self, region: Any, *, trusted: bool = True) -> xr.Dataset:
         """Sum an aperture, with errors that know how its pixels are correlated; lazily.
@@ -212,7 +192,7 @@ class Accessor:
             correlated.
         """
         validate(self._ds, "spec_flux", "spec_mask", "wave", verb="aperture")
-        inside = self._inside(region)
+        inside = pixels_inside(self._ds, region)
         if trusted and "spec_region" in self._ds:
             inside = inside & self._ds["spec_region"].values
         return aperture_sum(self._ds, inside)
@@ -336,34 +316,3 @@ class Accessor:
                 )  # fmt: skip
             found.append(int(at[0]))
         return found[0], found[1]
-
-    def _inside(self, region: Any) -> NDArray[np.bool_]:
-        """Pixels of a region, ``(y, x)``."""
-        ds, shape = self._ds, (self._ds.sizes["y"], self._ds.sizes["x"])
-        if hasattr(region, "to_pixel"):
-            region = region.to_pixel(self.wcs)
-        if hasattr(region, "to_mask"):
-            y, x = ds["y"].values, ds["x"].values
-            image = _mask(region).to_image((int(y.max()) + 1, int(x.max()) + 1))
-            drawn = np.zeros(shape, bool) if image is None else image[np.ix_(y, x)] > 0
-            return np.asarray(drawn)
-        if isinstance(region, xr.DataArray):
-            region = region.transpose("y", "x")
-        mask = np.asarray(region)
-        if mask.dtype != bool or mask.shape != shape:
-            raise InputError(
-                f"{identify(ds)}: aperture",
-                expected=f"an aperture, a region or a mask of bools of shape (y, x) = {shape}",
-                found=f"{mask.dtype} of shape {mask.shape}",
-                remedy="make it on the cube's pixels",
-            )  # fmt: skip
-        return mask
-
-
-def _mask(region: Any) -> Any:
-    """Mask of a shape in pixels, by the middles of pixels."""
-    from photutils.aperture import PixelAperture
-
-    if isinstance(region, PixelAperture):
-        return region.to_mask(method="center")
-    return region.to_mask(mode="center")

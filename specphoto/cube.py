@@ -343,10 +343,11 @@ def annotate(ds: xr.Dataset, **attrs: Any) -> xr.Dataset:
 
     Returns a new dataset; nothing is computed. A value of None removes the attribute.
     """
-    out = ds.assign_attrs(specphoto_schema=SCHEMA_VERSION)
+    out = ds.copy()  # attributes too, of the dataset and of its variables; no values
+    out.attrs["specphoto_schema"] = SCHEMA_VERSION
     for name, variable in VARIABLES.items():
         if name in out.variables:
-            out[name] = out[name].assign_attrs(long_name=variable.doc, units=variable.unit)
+            out.variables[name].attrs.update(long_name=variable.doc, units=variable.unit)
     for name, value in attrs.items():
         out.attrs.pop(name, None)
         if value is not None:
@@ -435,7 +436,7 @@ def _even(ds: xr.Dataset, dim: str) -> slice:
         raise InputError(
             identify(ds), expected=f"evenly spaced pixels in {dim!r}",
             found=f"steps of {', '.join(f'{s:g}' for s in steps[:4])}",
-            remedy="select a rectangle of pixels before writing FITS, or write Zarr",
+            remedy="select a rectangle of pixels first; Zarr takes any",
         )  # fmt: skip
     return slice(int(pixels[0]), None, int(steps[0]) if steps.size else 1)
 

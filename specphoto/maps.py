@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import xarray as xr
 
-from specphoto.cube import identify
+from specphoto.cube import FLUX_UNIT, identify, validate
 from specphoto.errors import InputError
 from specphoto.io.corr_factor import with_factor
+from specphoto.photometry.filters import Filter, load_filter
+from specphoto.photometry.synthetic import photon_weights
+from specphoto.spectral.graph import synthetic
+from specphoto.spectral.reference import COVERED
 
-if TYPE_CHECKING:
-    import xarray as xr
+__all__ = [
+    "QUANTITIES",
+    "Quantity",
+    "channel_at",
+    "known_quantities",
+    "quantity_map",
+    "synthetic_map",
+]
 
-__all__ = ["QUANTITIES", "Quantity", "channel_at", "known_quantities", "quantity_map"]
+# Pixels on a side of a task's block.
+_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -120,6 +132,28 @@ def quantity_map(
     else:
         values = ds[name]
     return values.assign_attrs(label=label)
+
+
+def synthetic_map(
+    ds: xr.Dataset, band: str | Filter, *, min_covered: float = COVERED
+) -> xr.DataArray:
+    """Map of synthetic photometry, lazily; see :meth:`specphoto.accessor.Accessor.synthetic`."""
+    validate(ds, "spec_flux", "spec_mask", "wave", verb="synthetic")
+    curve = band if isinstance(band, Filter) else load_filter(band)
+    weights, covered = photon_weights(ds["wave"].values, [curve])
+    if covered[0] < min_covered:
+        raise InputError(
+            f"{identify(ds)}: band {curve.name!r}",
+            expected=f"one of which the cube covers {min_covered:.0%}",
+            found=f"{covered[0]:.1%} of it covered",
+            remedy="choose a band inside the spectra, or a lower min_covered",
+        )  # fmt: skip
+    place = {dim: ds[dim] for dim in ("y", "x") if dim in ds.coords}
+    return xr.DataArray(
+        synthetic(ds, weights, _BLOCK)[0], dims=("y", "x"), name="synthetic",
+        coords=place | {"band": curve.name},
+        attrs={"long_name": f"synthetic flux in {curve.name}", "units": FLUX_UNIT},
+    )  # fmt: skip
 
 
 def channel_at(ds: xr.Dataset, wave: float | None) -> int:

@@ -54,6 +54,8 @@ def test_pixel__outside() -> None:
         cut.specphoto.at(SkyCoord(205.5, 27.0, unit="deg"))
     with pytest.raises(InputError, match="position: expected one on the cube's sky"):
         cut.specphoto.at(SkyCoord(25.4, -27.0, unit="deg"))  # the other side of the sky
+    with pytest.raises(InputError, match="position: expected one on the cube's sky"):
+        cut.specphoto.at(cut.specphoto.pixel_to_sky([9, 10], [12, 13]))
     with pytest.raises(InputError, match=r"expected a celestial WCS .attribute 'wcs'"):
         _ = cut.drop_attrs(deep=False).specphoto.wcs
 

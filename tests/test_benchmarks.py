@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
-if TYPE_CHECKING:
-    import pytest
+import specphoto
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPT = FOLDER / "run.py"
@@ -33,6 +32,28 @@ def test_measure__every_figure_beside_its_baseline(
     }  # fmt: skip
     assert all(f.seconds > 0 and f.baseline_seconds > 0 for f in figures)
     assert run.table(figures).count("\n| ") == len(figures) + 1
+
+
+def test_exploration__one_pixel_is_less_than_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import exploration  # type: ignore[import-not-found]
+
+    files, store = tmp_path / "files", tmp_path / "sample.zarr"
+    exploration.write_sample(files, 3)
+    specphoto.ingest(files, store)
+    rows = {row.what: row for row in exploration.sample_rows(files, store)}
+    size = sum(path.stat().st_size for path in files.iterdir()) / 3
+    assert rows["reading and decompressing all files"].read == pytest.approx(3 * size, rel=0.01)
+    assert rows["pixel's spectrum from the store, galaxy opened"].read < size / 2
+    assert rows["open_sample(store)"].read < 100_000
+    cube = exploration.cube_rows(next(files.iterdir()), tmp_path)
+    assert all(row.seconds > 0 for row in cube)
+    assert exploration.lines(cube)[-1].startswith("| whole flux, store |")
+    lines = exploration.layout_lines(next(files.iterdir()), tmp_path)
+    assert len(lines) == len(exploration.LAYOUTS) + len(exploration.CODECS) - 1
+    assert all(line.count("|") == 9 for line in lines)
 
 
 def test_accuracy__ours_is_much_nearer_than_the_best_model_and_knows_it(

@@ -206,6 +206,13 @@ def test_open_sample__table_and_where_its_files_are(sky: Path, tmp_path: Path) -
             open_sample(path, files="{mangaid}.fits")
 
 
+def test_open_sample__table_with_a_column_of_ours_that_is_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "sample.csv"
+    path.write_text("name,path,quality\none,one.fits,good\n")
+    with pytest.raises(InputError, match=r"column quality: expected values of the kind Int64"):
+        open_sample(path)
+
+
 def test_open_sample__two_galaxies_of_one_name(sky: Path, tmp_path: Path) -> None:
     cube(tmp_path, "8485-1901", 0.01)
     (tmp_path / "again.fits").write_bytes((tmp_path / "manga-8485-1901-LOGCUBE.fits").read_bytes())
@@ -241,6 +248,10 @@ def test_open_sample__results_of_a_run(tmp_path: Path) -> None:
     assert (table.loc["one", "kind"], table.loc["one", "z"]) == ("specphoto", 0.04)
     assert list(sample.select("chi2_median < 1.8 and n_wave > 30")) == ["one"]
     assert "corr_factor" in sample["one"]
+    # a product that the summary does not tell of is there all the same
+    (tmp_path / "one.zarr").rename(tmp_path / "four.zarr")
+    assert open_sample(tmp_path).table["path"].notna().tolist() == [True, False, False, True]
     # without a summary, a product in both formats is one galaxy
+    (tmp_path / "four.zarr").rename(tmp_path / "one.zarr")
     (tmp_path / "summary.parquet").unlink()
     assert len(open_sample(tmp_path)) == 1

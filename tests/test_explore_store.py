@@ -126,6 +126,13 @@ def test_ingest__two_files_of_one_name(tmp_path: Path) -> None:
     assert not (tmp_path / "sky.zarr").exists()
 
 
+def test_ingest__what_cannot_be_a_group_is_a_row(tmp_path: Path) -> None:
+    survey_files.califa(tmp_path / "cube.fits", OBJECT="NGC/5947")
+    errors = specphoto.ingest(tmp_path / "*.fits", tmp_path / "sky.zarr").table["error"]
+    assert errors.index.tolist() == ["NGC/5947"]
+    assert "is none that a group can have" in errors.iloc[0]
+
+
 def test_ingest__refuses_what_is_no_store(sky: Path, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "text").write_text("mine")
@@ -175,6 +182,8 @@ def test_command__ingest(sky: Path, tmp_path: Path) -> None:
     assert str(store) in ran.stdout
     ran = CliRunner().invoke(app, ["ingest", str(sky / "manga-*"), "-o", str(store)])
     assert ran.exit_code == 0
+    with pytest.raises(InputError, match=r"expected one galaxy, found a store of many; name one"):
+        CliRunner().invoke(app, ["info", str(store)], catch_exceptions=False)
     ran = CliRunner().invoke(app, ["info", str(store / NAMES[0])])
     assert ran.exit_code == 0
     assert "8485-1901" in ran.stdout

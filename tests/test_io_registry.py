@@ -41,9 +41,9 @@ FAULTY = SamiReader("faulty", eager=True)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *entries: tuple[str, str]) -> None:
-    installed = list(registry.entry_points(group=GROUP))
+    installed = list(registry._entries())
     extra = [EntryPoint(name, value, GROUP) for name, value in entries]
-    monkeypatch.setattr(registry, "entry_points", lambda group: [*installed, *extra])
+    monkeypatch.setattr(registry, "_entries", lambda: [*installed, *extra])
 
 
 def sami(path: Path) -> Path:

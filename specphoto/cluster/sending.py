@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -70,6 +71,8 @@ def send_all(
     InputError
         If the scheduler goes away.
     """
+    # a key that was used before would be answered with what it was before
+    run = uuid.uuid4().hex[:8]
     waiting = deque(tasks)
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
     flying: dict[Future, T] = {}
@@ -82,7 +85,7 @@ def send_all(
                     tick()
             while waiting and len(flying) < slots:
                 task = waiting.popleft()
-                future = _send(client, task, group)
+                future = _send(client, task, (group, task.name, run))
                 flying[future] = task
                 if sent is not None:
                     sent(task)
@@ -136,11 +139,9 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
-def _send(client: Client, task: Task, group: str) -> Future:
+def _send(client: Client, task: Task, key: tuple[str, ...]) -> Future:
     # the first part of the key is the name that the dashboard groups and colours by
-    return client.submit(
-        task.function, *task.arguments, **task.options, key=(group, task.name), pure=False
-    )
+    return client.submit(task.function, *task.arguments, **task.options, key=key, pure=False)
 
 
 def _workers(client: Client) -> int:

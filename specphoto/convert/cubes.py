@@ -27,9 +27,8 @@ def to_specutils(ds: xr.Dataset) -> Spectrum:
     from astropy import units as u
     from astropy.nddata import StdDevUncertainty, VarianceUncertainty
 
-    names = [n for n in ("spec_flux", "spec_err", "spec_var", "spec_mask") if n in ds]
-    _require(ds, "spec_flux", "to_specutils")
-    read = ds[names].compute()
+    _require_spectra(ds, "to_specutils")
+    read = ds[[n for n in ("spec_flux", "spec_err", "spec_var", "spec_mask") if n in ds]].compute()
     flux = read["spec_flux"]
     unit = u.Unit(FLUX_UNIT)
     uncertainty = None
@@ -65,7 +64,7 @@ def to_spectral_cube(ds: xr.Dataset) -> DaskSpectralCube:
     from astropy.io import fits
     from astropy.wcs import WCS
 
-    _require(ds, "spec_flux", "to_spectral_cube")
+    _require_spectra(ds, "to_spectral_cube")
     flux = ds["spec_flux"]
     if flux.dims != ("wave", "y", "x"):
         raise InputError(
@@ -92,10 +91,10 @@ def to_spectral_cube(ds: xr.Dataset) -> DaskSpectralCube:
     )  # fmt: skip
 
 
-def _require(ds: xr.Dataset, name: str, verb: str) -> None:
-    if name not in ds:
+def _require_spectra(ds: xr.Dataset, verb: str) -> None:
+    if "spec_flux" not in ds:
         raise InputError(
-            f"{identify(ds)}: {verb}", expected=f"a dataset with {name}", found="none",
+            f"{identify(ds)}: {verb}", expected="a dataset with spec_flux", found="none",
             remedy="open it with specphoto.open_ifs or open_cube",
         )  # fmt: skip
 

@@ -25,6 +25,10 @@ __all__ = ["Which", "to_bagpipes", "to_prospector"]
 
 Which = Literal["observed", "corrected"]
 
+_OBS = (
+    "filters", "maggies", "maggies_unc", "phot_mask", "phot_wave",
+    "wavelength", "spectrum", "unc", "mask",
+)  # fmt: skip
 _FLUX = 1e-17  # erg s-1 cm-2 Angstrom-1
 _MAGGY = 3631e-23  # erg s-1 cm-2 Hz-1, as in prospector
 _MICROJANSKY = 1e-29
@@ -46,10 +50,7 @@ def to_prospector(one: Extract, spectrum: Which = "observed") -> dict[str, Any]:
     from sedpy.observate import Filter as SedpyFilter
 
     data = _observed(one, spectrum)
-    obs: dict[str, Any] = dict.fromkeys(
-        ("filters", "maggies", "maggies_unc", "phot_mask", "phot_wave", "spectrum", "unc", "mask")
-    )
-    obs["wavelength"] = None
+    obs: dict[str, Any] = dict.fromkeys(_OBS)
     if data.images is not None:
         curves = load_filters(one.bands)
         flux, error = _per_frequency(data.images, _pivots(curves), _MAGGY)
@@ -145,8 +146,11 @@ def _without_unknown(
 
 def _written(curve: Filter, folder: Path) -> Path:
     """File of a curve: wavelength in Angstrom, detector signal per photon."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{curve.name}.txt"
-    with staged(path, overwrite=True) as aside:
-        np.savetxt(aside, np.column_stack([curve.wave, curve.response]), fmt="%.8g")
+    path = folder.absolute() / f"{curve.name}.txt"
+    lines = (f"{wave:.8g} {r:.8g}\n" for wave, r in zip(curve.wave, curve.response, strict=True))
+    text = "".join(lines)
+    if not (path.exists() and path.read_text() == text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with staged(path, overwrite=True) as aside:
+            aside.write_text(text)
     return path

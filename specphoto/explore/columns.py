@@ -37,7 +37,7 @@ def table_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If two galaxies have one name.
+        If two galaxies have one name, or a column of ours holds something else.
     """
     table = pd.DataFrame.from_records(list(rows), index="name")
     table.index = table.index.astype("str")
@@ -48,7 +48,14 @@ def table_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         **dict.fromkeys(_INTEGERS, "Int64"), **dict.fromkeys(_NUMBERS, "float64"),
         **dict.fromkeys(_TEXTS, "str"), "critical": "boolean",
     }  # fmt: skip
-    table = table.astype(kinds)
+    for column, kind in kinds.items():
+        try:
+            table[column] = table[column].astype(kind)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"column {column}", expected=f"values of the kind {kind}", found=str(error),
+                remedy="give the table's column another name",
+            ) from error  # fmt: skip
     _require_unique(table)
     return table
 

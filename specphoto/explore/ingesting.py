@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,6 @@ from specphoto.sample.journal import locked
 from specphoto.terminal import bar
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Sequence
 
     from distributed import Client
@@ -77,7 +77,7 @@ def ingest(
     address = address_of(store)
     rows = _rows(files)
     create_store(address)
-    with _alone(address):
+    with _held(address):
         known = stored_rows(address)
         done = {name for name, row in rows.items() if _is_whole(address, row, known.get(name))}
         if not overwrite:
@@ -117,10 +117,8 @@ def _rows(
     files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
 ) -> dict[str, dict[str, Any]]:
     """Rows of the files by the name of their galaxy."""
-    import os as system
-
-    given = [files] if isinstance(files, str | system.PathLike) else list(files)
-    paths = [path for one in given for path in find_files(one)]
+    given = [files] if isinstance(files, str | os.PathLike) else list(files)
+    paths = list(dict.fromkeys(path.absolute() for one in given for path in find_files(one)))
     rows: dict[str, dict[str, Any]] = {}
     for path, row in zip(paths, outline_rows(paths), strict=True):
         name = str(row["name"])
@@ -134,18 +132,17 @@ def _rows(
         rows[name] = {
             **row, "file": path.name, "bytes": state.st_size, "mtime_ns": state.st_mtime_ns
         }  # fmt: skip
-        _check_name(name, path)
-        if path.is_dir():
-            rows[name]["error"] = f"{path} is a folder: only FITS files are ingested"
+        rows[name]["error"] = row["error"] or _unfit(name, path)
     return rows
 
 
-def _check_name(name: str, path: Path) -> None:
+def _unfit(name: str, path: Path) -> str | None:
+    """Why a file cannot be a group of the store; None where it can."""
+    if path.is_dir():
+        return f"{path} is a folder: only FITS files are ingested"
     if "/" in name or name.startswith(("__", ".")) or name == "zarr.json":
-        raise InputError(
-            str(path), expected="an object's name that a Zarr group can have", found=repr(name),
-            remedy="correct the card OBJECT",
-        )  # fmt: skip
+        return f"the object's name {name!r} is none that a group can have: correct its card OBJECT"
+    return None
 
 
 def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -182,7 +179,7 @@ def _refuse_others(
 
 
 @contextmanager
-def _alone(address: str) -> Iterator[None]:
+def _held(address: str) -> Iterator[None]:
     """Hold the store for this run; an address of another machine's has no locks."""
     if is_remote(address):
         yield

@@ -95,19 +95,23 @@ def find_files(source: str | os.PathLike[str]) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    found = [
-        p for p in sorted(folder.iterdir())
-        if p.name.endswith(_ENDINGS) and not p.name.startswith(".")
-    ]  # fmt: skip
-    # of a product in both formats, Zarr is the one to look at
-    stores = {p.with_suffix("").name for p in found if p.suffix == ".zarr"}
-    found = [p for p in found if p.suffix == ".zarr" or p.with_suffix("").name not in stores]
+    found = _readable(folder)
     if not found:
         raise InputError(
             str(folder), expected=f"files ending in {', '.join(_ENDINGS)}", found="none",
             remedy="give the folder that the files are in",
         )  # fmt: skip
     return found
+
+
+def _readable(folder: Path) -> list[Path]:
+    """Files of a folder that end as ours do; of a product in both formats the one in Zarr."""
+    found = [
+        p for p in sorted(folder.iterdir())
+        if p.name.endswith(_ENDINGS) and not p.name.startswith(".")
+    ]  # fmt: skip
+    stores = {_stem(p) for p in found if p.suffix == ".zarr"}
+    return [p for p in found if p.suffix == ".zarr" or _stem(p) not in stores]
 
 
 def _of_pattern(pattern: str) -> list[Path]:
@@ -147,21 +151,23 @@ def _stem(path: Path) -> str:
 
 
 def _of_results(folder: Path) -> list[dict[str, Any]]:
-    """Rows of a sample run: its summary, and the outlines of the products."""
+    """Rows of a sample run: its summary, and the outlines of all products."""
     summary = read_table(folder / _SUMMARY).rename(columns={"redshift": "z"})
     known = readers()
+    products = {_stem(path): path for path in _readable(folder)}
     rows = []
     for record in summary.to_dict("records"):
         name = str(record["name"])
-        there = [p for p in (folder / f"{name}.zarr", folder / f"{name}.fits") if p.exists()]
+        product = products.pop(name, None)
         own = {k: v for k, v in record.items() if k not in ("name", "reason")}
-        if record["state"] != "done" or not there:
-            known_why = record["state"] != "done" and pd.notna(record.get("reason"))
-            why = str(record["reason"]) if known_why else "its product is not in the folder"
-            rows.append({"name": name, **own, "path": None, "error": why})
+        if record["state"] == "done" and product is not None:
+            rows.append({**_row(product, known), **own, "name": name})
             continue
-        rows.append({**_row(there[0], known), **own, "name": name})
-    return rows
+        told = record["state"] != "done" and pd.notna(record.get("reason"))
+        why = str(record["reason"]) if told else "its product is not in the folder"
+        rows.append({"name": name, **own, "path": None, "error": why})
+    # products that no run of the summary made
+    return rows + [{**_row(path, known), "name": name} for name, path in products.items()]
 
 
 def _of_table(path: Path, files: str | None) -> list[dict[str, Any]]:

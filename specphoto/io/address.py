@@ -45,7 +45,7 @@ def read_bytes(address: str) -> bytes | None:
         content: bytes = fs.cat_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # each kind of address has errors of its own
         raise _cannot(address, "read", error) from error
     return content
 
@@ -67,7 +67,7 @@ def write_bytes(address: str, content: bytes) -> None:
         aside = final.with_name(f".{final.name}.part")
         aside.write_bytes(content)
         aside.replace(final)
-    except OSError as error:
+    except Exception as error:  # each kind of address has errors of its own
         raise _cannot(address, "written", error) from error
 
 

@@ -7,6 +7,7 @@ decompressed for them.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
@@ -86,7 +87,9 @@ def read_cards(path: str | os.PathLike[str], *, leading: bool = False) -> dict[s
         with Path(path).open("rb") as file:
             packed = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            stream = igzip.open(file, "rb") if packed else file
+            # gzip reads a few kB ahead, igzip half a megabyte
+            unpack: Any = gzip.open if leading else igzip.open
+            stream: BinaryIO = unpack(file, "rb") if packed else file
             return _headers(stream, str(path), leading=leading)
     except InputError:
         raise

@@ -37,12 +37,11 @@ __all__ = ["StoredArray", "describe_group", "layout", "open_fits_group", "write_
 SCHEMA = 1
 _KEY = "specphoto_fits"
 _METADATA = "zarr.json"
-# Measured on a full MaNGA cube (benchmarks/exploration.py): a spectrum takes 18 chunks of 25, a
-# plane 25 of 18; smaller chunks are all overhead, and halve the compression of 8 x 8 spaxels.
+# Measured on a full MaNGA cube (benchmarks/README.md): a spectrum takes 18 of its 450 chunks, a
+# plane 25. Smaller chunks are all overhead, and 8 x 8 spaxels a quarter larger on disk.
 _CHUNK = (256, 16, 16)
 _SHARD_BYTES = 256e6
 _COMPRESSOR = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
-_DIMS = {2: ("y", "x"), 3: ("wave", "y", "x")}
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,6 @@ def _write_array(store: Any, name: str, hdu: Hdu) -> int:
     array = zarr.create_array(
         store, name=name, shape=hdu.raw.shape, dtype=dtype, chunks=chunks, shards=shards,
         compressors=(_COMPRESSOR,), fill_value=0,
-        dimension_names=_DIMS.get(len(hdu.raw.shape)) if hdu.is_image else None,
         # a chunk of -0.0 is not one of 0.0
         config={"write_empty_chunks": True},
     )  # fmt: skip
@@ -205,8 +203,11 @@ def describe_group(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     address = address_of(path)
     text = read_bytes(address_of(address, _METADATA))
-    if text is None:
-        return None
+    return None if text is None else _attributes(address, text)
+
+
+@lru_cache(maxsize=64)
+def _attributes(address: str, text: bytes) -> dict[str, Any] | None:
     try:
         attributes: dict[str, Any] = json.loads(text).get("attributes", {})
     except ValueError as error:
@@ -234,14 +235,24 @@ def open_fits_group(path: str | os.PathLike[str]) -> FitsFile:
         If there is none, or only half of one.
     """
     address = address_of(path)
-    attributes = describe_group(address)
-    if attributes is None:
+    text = read_bytes(address_of(address, _METADATA))
+    file = None if text is None else _file(address, text)
+    if file is None:
         there = is_remote(address) or any(Path(address).glob("*/zarr.json"))
         raise InputError(
             address, expected="a galaxy of a store, or a FITS file",
             found="none, or one half-written" if there else "neither",
             remedy="check the path, or ingest the file again",
         )  # fmt: skip
+    return file
+
+
+@lru_cache(maxsize=64)
+def _file(address: str, text: bytes) -> FitsFile | None:
+    """File that metadata describe: a dataset is opened by several that look at them."""
+    attributes = _attributes(address, text)
+    if attributes is None:
+        return None
     hdus = tuple(
         Hdu(
             str(h["name"]), fits.Header.fromstring(h["header"], sep="\n"),

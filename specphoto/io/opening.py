@@ -42,6 +42,11 @@ def open_any(path: str | os.PathLike[str], **options: Any) -> xr.Dataset:
         If it is nothing that specphoto reads.
     """
     if not is_remote(path) and Path(path).is_dir() and describe_group(path) is None:
+        if Path(path, "table.parquet").is_file():
+            raise InputError(
+                str(path), expected="one galaxy", found="a store of many",
+                remedy="name one of them (STORE/NAME), or open it with open_sample",
+            )  # fmt: skip
         return open_cube(path)
     file = open_fits(path)
     kind = _kind(file.headers)

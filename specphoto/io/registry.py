@@ -1,13 +1,15 @@
 """Readers of integral-field cubes, found by entry point.
 
 A package adds a reader for another survey by an entry point of the group ``specphoto.readers``
-whose object is a :class:`Reader`.
+whose object is a :class:`Reader`. One that is an :class:`~specphoto.io.outline.Outlining` too
+fills tables of many files from their headers alone.
 """
 
 from __future__ import annotations
 
 import warnings
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -53,10 +55,16 @@ class Reader(Protocol):
         """Open the file lazily; see :func:`open_ifs` for the dataset and the options."""
 
 
+@cache
+def _entries() -> tuple[EntryPoint, ...]:
+    """Entry points of the group; to look for them takes as long as to open a cube."""
+    return tuple(entry_points(group=GROUP))
+
+
 def readers() -> dict[str, Reader]:
     """Return all installed readers by survey name; one that cannot be loaded is warned of."""
     found: dict[str, Reader] = {}
-    for entry in entry_points(group=GROUP):
+    for entry in _entries():
         try:
             found[entry.name] = entry.load()
         except Exception as error:  # a third party's fault must not close the other surveys
