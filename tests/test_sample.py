@@ -58,8 +58,9 @@ def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_threads: C
 
 def test_run_sample__kept_refused_recomputed(tmp_path: Path, two_threads: Client) -> None:
     file = write_sample(tmp_path, 1)
-    first = run_sample(file, client=two_threads)
+    first = run_sample(file, client=two_threads, report=tmp_path / "report.html")
     assert (first.computed, first.kept) == (1, 0)
+    assert "Dask Performance Report" in (tmp_path / "report.html").read_text()
     before = product(tmp_path / "out", "g0")
     again = run_sample(file, client=two_threads)
     assert (again.computed, again.kept) == (0, 1)
