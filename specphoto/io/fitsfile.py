@@ -241,7 +241,7 @@ class FitsFile:
     ) -> da.Array:
         """Dask array of one image HDU; nothing is read."""
         array = self.array(name, dtype=dtype)
-        token = f"{name.lower()}-{tokenize(array, chunks)}"
+        token = f"read-{name.lower()}-{tokenize(array, chunks)}"
         meta = np.empty((0,) * array.ndim, dtype=array.dtype)
         lazy: da.Array = da.from_array(
             array, chunks=chunks, name=token, meta=meta, inline_array=True

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.delayed import delayed
 
 from specphoto.blas import single_thread
 from specphoto.cube import add_provenance, annotate, identify, validate
@@ -28,6 +27,7 @@ from specphoto.spectral.reference import (
     make_reference,
     summarise,
 )
+from specphoto.tasks import task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -163,8 +163,8 @@ def match_spectral(
     wave = np.asarray(cube["wave"].values, dtype=np.float64)
     lsf = cube["spec_lsf"].data if "spec_lsf" in cube else None
     # a library on disk is opened by the tasks themselves: names travel lighter than models
-    summary = delayed(prepare_library, pure=True)(source, redshift, wave, filters, order)
-    reference = delayed(prepare_reference, pure=True)(
+    summary = task("fit", prepare_library)(source, redshift, wave, filters, order)
+    reference = task("fit", prepare_reference)(
         source, summary, redshift, wave, lsf, filters, floor, line_window=line_window,
         method=method, holdout=holdout,
     )  # fmt: skip
@@ -245,7 +245,7 @@ def _without_pedestal(
 ) -> xr.Dataset:
     """The cube less its pedestal."""
     pivot = np.array([f.pivot for f in filters])
-    sky = delayed(offset, pure=True)(wave, pivot, pedestal)
+    sky = task("correct", offset)(wave, pivot, pedestal)
     values = da.from_delayed(sky, (wave.size,), dtype=float).astype(np.float32)
     return cube.assign(spec_flux=cube["spec_flux"] - xr.DataArray(values, dims="wave"))
 
