@@ -65,8 +65,9 @@ def run(
     }  # fmt: skip
     options = {**asked.cluster, **{k: v for k, v in given.items() if v is not None}}
     outcome = run_sample(
-        asked.changed(cluster=options), changed=changed.value, progress=_shown(), report=report
-    )
+        asked.changed(cluster=options), changed=changed.value, progress=_shown(), report=report,
+        opened=lambda client: line(f"dashboard: {client.dashboard_link}"),
+    )  # fmt: skip
     _show(outcome.status)
     line(f"computed {outcome.computed}, whole before {outcome.kept}")
     results.print(str(outcome.csv), highlight=False, soft_wrap=True)

@@ -16,32 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGES", "Stage", "StageTimes", "StageWatch", "stages_of"]
 
-# Names of tasks, or parts of them, by stage; the first that fits counts. A task that does several
-# things bears the name of the last of them.
-_PARTS: Mapping[str, tuple[str, ...]] = {
-    "write": ("write",),
-    "spectral match": (
-        "match-spectra",
-        "prepare_library",
-        "prepare_reference",
-        "prepare_template",
-        "factor",
-    ),
-    "spatial match": (
-        "match-planes",
-        "build_varying",
-        "_sky",
-        "_seen",
-        "node",
-        "band-sums",
-        "_fit",
-        "combine",
-        "_lags_at",
-    ),
-    "rechunk": ("rechunk", "shuffle", "concatenate"),
-}
-_OTHER = "read and arrange"
-STAGES = (_OTHER, "spatial match", "rechunk", "spectral match", "write")
+_ARRANGE = "arrange"
+STAGES = ("read", _ARRANGE, "spatial", "fit", "correct", "write")
+# Dask joins the names of tasks that it fuses: such a task counts as the last stage of them.
+_LAST_FIRST = ("write", "correct", "fit", "spatial", "read")
 _LEFT = ("waiting", "no-worker", "queued", "processing")
 
 
@@ -130,7 +108,7 @@ class StageTimes:
     >>> total = da.ones(4, chunks=2).sum()
     >>> total = total.compute(scheduler="synchronous", callbacks=[times.callback])
     >>> list(times.seconds)
-    ['read and arrange']
+    ['arrange']
     """
 
     def __init__(self) -> None:
@@ -172,7 +150,6 @@ def stages_of(counts: Mapping[str, tuple[int, int, float]]) -> list[Stage]:
 
 
 def _stage(task: str) -> str:
-    for name, parts in _PARTS.items():
-        if any(part in task for part in parts):
-            return name
-    return _OTHER
+    """Stage of a task by its name, see :mod:`specphoto.tasks`."""
+    words = set(task.split("-"))
+    return next((stage for stage in _LAST_FIRST if stage in words), _ARRANGE)

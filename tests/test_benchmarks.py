@@ -56,6 +56,18 @@ def test_exploration__one_pixel_is_less_than_its_file(
     assert all(line.count("|") == 9 for line in lines)
 
 
+def test_sample__the_engine_with_galaxies_that_only_sleep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import sample  # type: ignore[import-not-found]
+
+    took, memory = sample.load(12, 0.1, 1, 4)
+    assert took > 0.3  # three rounds of four
+    assert memory > 0.1
+    assert 100 < sample.message_size() < 4000
+
+
 def test_accuracy__ours_is_much_nearer_than_the_best_model_and_knows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

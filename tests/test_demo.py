@@ -52,5 +52,5 @@ def test_run_demo__products_figures_and_tables(
     for name in ("image", "pixel_sed", "correction_factors", "closure"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
-    for text in ("Injected against recovered", "sdss g", "compute and write", "spatial match"):
+    for text in ("Injected against recovered", "sdss g", "compute and write", "spatial"):
         assert text in said

@@ -89,7 +89,10 @@ def test_run__one_format_stages_counted(tmp_path: Path, two_workers: Client) -> 
     )  # fmt: skip
     assert made.fits is None
     assert [p.name for p in tmp_path.iterdir()] == [made.zarr.name if made.zarr else ""]
-    assert [stage.name for stage in made.stages] == [s for s in STAGES if s != ""]
+    assert [stage.name for stage in made.stages] == list(STAGES)
+    # what the dashboard groups and colours by
+    groups = two_workers.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.task_prefixes])
+    assert {"read-flux", "spatial-planes", "fit-pixels", "correct-factor", "write"} <= set(groups)
     assert all(0 <= stage.done <= stage.total for stage in made.stages)
     assert sum(stage.seconds for stage in made.stages) > 0.5
     assert seen
@@ -202,7 +205,7 @@ def test_product_name__folders_and_endings_dropped(
 def test_stages__sums_by_stage_in_order() -> None:
     found = stages_of({
         "write": (1, 2, 3.0), "rechunk-merge": (1, 1, 0.5), "rechunk-split": (2, 3, 0.25),
-        "match-planes-concatenate": (0, 4, 0.0), "unheard": (1, 1, 1.0),
+        "read-flux-spatial-planes": (0, 4, 0.0), "read-mask": (1, 1, 1.0),
     })  # fmt: skip
-    assert [s.name for s in found] == ["read and arrange", "spatial match", "rechunk", "write"]
-    assert (found[2].done, found[2].total, found[2].seconds) == (3, 4, 0.75)
+    assert [s.name for s in found] == ["read", "arrange", "spatial", "write"]
+    assert (found[1].done, found[1].total, found[1].seconds) == (3, 4, 0.75)

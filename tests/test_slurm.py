@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import xarray as xr
+from distributed import get_worker
 from sample_files import contents, product, wait_for, write_sample
 
 from specphoto.cluster import Site, open, read_site  # noqa: A004
 from specphoto.cluster.slurm import require_accepted
 from specphoto.errors import InputError
 from specphoto.sample import read_status, run_sample
+from specphoto.sample.drive import Work, drive
 from specphoto.sample.journal import Journal
 from specphoto.simulate import PixelGrid, simulate_galaxy
 
@@ -133,25 +134,47 @@ def test_run__the_only_worker_killed_for_memory(tmp_path: Path, slurm: None) -> 
     assert contents(tmp_path / "out") == ["g0.zarr", "g1.zarr", "summary.csv", "summary.parquet"]
 
 
-def test_submit__driver_and_workers_outlive_their_walltimes(tmp_path: Path, slurm: None) -> None:
-    file = write_sample(tmp_path, 14)
+def test_drive__workers_leave_before_a_walltime_of_a_minute(tmp_path: Path, slurm: None) -> None:
+    def galaxy(name: str, folder: str) -> dict[str, str]:
+        get_worker().log_event(folder, name)
+        time.sleep(5.0)
+        return {"state": "done", "job": os.environ["SLURM_JOB_ID"]}
+
+    # more than a minute, on one worker
+    work = [Work(f"g{i}", galaxy, (f"g{i}", str(tmp_path)), {}, {}) for i in range(14)]
+    journal = Journal(tmp_path)
+    with open(site=site_file(tmp_path, walltime='"00:01:00"', workers="1")) as client:
+        drive(client, work, journal, "1GB")
+    records = journal.records().values()
+    assert [r["event"] for r in records] == ["done"] * 14
+    jobs = {r["job"] for r in records}
+    assert len(jobs) > 1
+    for job in jobs:
+        assert "TIMEOUT" not in slurm_says("scontrol", "show", "job", job)
+
+
+def test_submit__queues_again_and_goes_on(tmp_path: Path, slurm: None) -> None:
+    file = write_sample(tmp_path, 4)
     site = site_file(
-        tmp_path, workers="1", walltime='"00:01:00"', retire="25",
-        driver='{walltime: "00:01:00", margin: 20, memory: 1GB}',
-    )  # fmt: skip
+        tmp_path, workers="1", driver='{walltime: "00:05:00", margin: 60, memory: 1GB}'
+    )
     command = [sys.executable, "-m", "specphoto", "submit", str(file), "--site", str(site)]
+    assert "#SBATCH --signal=B:USR1@60" in slurm_says(*command, "--script")
     job = slurm_says(*command).strip()
     try:
-        wait_for(lambda: not slurm_says("squeue", "-h", "-o", "%i").split(), timeout=280)
+        wait_for(lambda: bool(Journal(tmp_path / "out").records()))
+        # what SLURM does so many seconds before the walltime
+        slurm_says("scancel", "--batch", "--signal=USR1", job)
+        wait_for(lambda: not slurm_says("squeue", "-h", "-o", "%i").split(), timeout=240)
         shown = slurm_says("scontrol", "show", "job", job)
     finally:
         subprocess.run(["scancel", job], timeout=30, check=False)
-    status = read_status(tmp_path / "out")
-    assert (status.done, status.left, status.active) == (14, 0, False)
-    assert re.search(r"Restarts=[1-9]", shown)
+    assert "Restarts=1" in shown
     assert "JobState=COMPLETED" in shown
-    starts = [e for e in Journal(tmp_path / "out").events() if e["event"] == "start"]
-    assert starts[-1]["whole"] > 0  # the last turn went on where the one before ended
+    assert read_status(tmp_path / "out").done == 4
+    starts = [e["whole"] for e in Journal(tmp_path / "out").events() if e["event"] == "start"]
+    assert starts[0] == 0
+    assert 0 < starts[1] < 4
     assert not list((tmp_path / "keys").iterdir())
 
 

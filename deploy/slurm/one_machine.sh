@@ -8,7 +8,10 @@ set -euo pipefail
 usage() { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [ $# -eq 2 ] || usage
 root="$2"
-[ "${root#/}" != "$root" ] && [ ${#root} -le 60 ] || { echo "ROOT must be absolute and short" >&2; exit 2; }
+if [ "${root#/}" = "$root" ] || [ ${#root} -gt 60 ]; then
+  echo "ROOT must be absolute and short" >&2
+  exit 2
+fi
 conf="$root/slurm.conf"
 base="${SLURM_PORT:-17900}"
 
@@ -90,6 +93,7 @@ up() {
     running "$root/run/slurmd-$node.pid" slurmd || slurmd -N "$node" -f "$conf"
   done
   export SLURM_CONF="$conf"
+  # shellcheck disable=SC2016  # for the shell that is started
   wait_until 150 sh -c '[ "$(sinfo -h -N -o %t | grep -cE "^(idle|mix|alloc)$")" -eq 2 ]'
   echo "$conf"
 }
@@ -98,6 +102,7 @@ down() {
   local entry
   if [ -s "$conf" ] && running "$root/run/slurmctld.pid" slurmctld; then
     SLURM_CONF="$conf" timeout 10 scancel --user=root >/dev/null 2>&1 || true
+    # shellcheck disable=SC2016
     SLURM_CONF="$conf" wait_until 50 sh -c '[ -z "$(squeue -h)" ]' || true
   fi
   for entry in run/slurmd-n1:slurmd run/slurmd-n2:slurmd run/slurmctld:slurmctld munge/munged:munged; do

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import dask.array as da
 import numpy as np
 from dask.base import compute, is_dask_collection
-from dask.delayed import delayed
 
 from specphoto.cube import BLOCK_MULTIPLE
 from specphoto.io.fitsfile import plane_chunks
+from specphoto.tasks import task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -123,7 +123,7 @@ def stream(pairs: Iterable[tuple[xr.Variable, Target]]) -> None:
     singles: list[Delayed] = []
     for variable, target in pairs:
         if is_dask_collection(variable.data) and variable.ndim == 0:
-            singles.append(delayed(_write_single)(variable.data, target))
+            singles.append(task("write", _write_single)(variable.data, target))
         elif is_dask_collection(variable.data):
             groups.setdefault(variable.chunks, []).append((variable.data, target))
         else:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
-from dask.delayed import delayed
 
 from specphoto.errors import InputError
+from specphoto.tasks import task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +93,7 @@ def spec_corr(
         where = f"{file.path}, {name}"
         _check_header(file[name].header, table.n_row, shape, where)
         nodes.append(float(file[name].header.get("BBWAVE", bands[name])))
-        part = delayed(read_correlation, pure=True)(table, where, shape, reach)
+        part = task("read", read_correlation)(table, where, shape, reach)
         parts.append(da.from_delayed(part, (lag_y.size, *shape), dtype=np.float32))
     order = np.argsort(nodes)
     about = {"units": "Angstrom", "long_name": "wavelength of the noise correlation"}

@@ -19,6 +19,7 @@ from specphoto.cube import pixel_scale, wcs_string
 from specphoto.errors import InputError
 from specphoto.io.lazy_array import as_dask
 from specphoto.spectral.wavelength import air_to_vacuum
+from specphoto.tasks import task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -287,7 +288,9 @@ def lazily(
     function: Callable[..., NDArray[Any]], *arrays: da.Array, dtype: DTypeLike, **options: Any
 ) -> da.Array:
     """Apply a numpy function to arrays block by block, when they are computed."""
-    out: da.Array = da.map_blocks(function, *arrays, dtype=dtype, **options)
+    out: da.Array = da.map_blocks(
+        function, *arrays, dtype=dtype, token=task_name("read", function), **options
+    )
     return out
 
 

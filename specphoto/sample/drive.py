@@ -85,9 +85,13 @@ def drive(
                 flight.look()
                 _show(journal, progress)
             flight.send()
-            flight.land()
+            ended = flight.ended()
+            # others take their places before their results are fetched
+            flight.send()
+            flight.land(ended)
     finally:
-        client.unsubscribe_topic(topic)
+        if client.status == "running":
+            client.unsubscribe_topic(topic)
     _show(journal, progress)
 
 
@@ -136,23 +140,23 @@ class _Flight:
             self._submit(galaxy)
         self._journal.extend({"event": "sent", "name": galaxy.name} for galaxy in batch)
 
-    def land(self) -> None:
-        """Write down what ended, and wait a little where nothing did."""
+    def ended(self) -> dict[Future, Work]:
+        """Take what ended, and wait a little where nothing did."""
         ended = [future for future in take_ended(self._ended, _PERIOD) if future in self._flying]
+        return {future: self._flying.pop(future) for future in ended}
+
+    def land(self, ended: dict[Future, Work]) -> None:
+        """Write down how galaxies ended."""
         finished = [future for future in ended if future.status == "finished"]
         # one message for all of them; None where a result was lost with its worker
-        records = self._client.gather(dict(enumerate(finished)), errors="skip")
-        self._end({
-            self._flying.pop(future): record
-            for future, record in zip(finished, records.values(), strict=True)
-            if record is not None
-        })  # fmt: skip
-        for future in ended:
-            if future in self._flying:
-                self._lost(future)
+        found = self._client.gather(dict(enumerate(finished)), errors="skip")
+        records = dict(zip(finished, found.values(), strict=True))
+        self._end({ended[future]: record for future, record in records.items() if record})
+        for future, galaxy in ended.items():
+            if not records.get(future):
+                self._lost(future, galaxy)
 
-    def _lost(self, future: Future) -> None:
-        galaxy = self._flying.pop(future)
+    def _lost(self, future: Future, galaxy: Work) -> None:
         if future.status == "error":
             self._fail(galaxy, future.exception())
         elif self._client.status != "running":

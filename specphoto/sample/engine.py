@@ -57,6 +57,7 @@ def run_sample(
     client: Client | None = None,
     changed: Literal["refuse", "recompute"] = "refuse",
     progress: Callable[[Status], None] | None = None,
+    opened: Callable[[Client], None] | None = None,
     report: str | os.PathLike[str] | None = None,
 ) -> Outcome:
     """Match all galaxies of a sample; what is whole from an earlier run is kept.
@@ -75,6 +76,8 @@ def run_sample(
         or they are computed anew and replaced.
     progress
         Called with the status about once a second.
+    opened
+        Called with the client before the first galaxy, to say where its dashboard is.
     report
         HTML file for Dask's performance report.
 
@@ -103,6 +106,8 @@ def run_sample(
                 with ExitStack() as stack:
                     if client is None:
                         client = stack.enter_context(cluster.open(**sample.cluster))
+                    if opened is not None:
+                        opened(client)
                     if report is not None:
                         stack.enter_context(client.as_current())
                         stack.enter_context(performance_report(filename=str(report)))

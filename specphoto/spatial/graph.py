@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
-from dask.delayed import delayed
 
 from specphoto.blas import single_thread
 from specphoto.cube import identify, rechunk
@@ -17,6 +16,7 @@ from specphoto.spatial.correlation import LagCorrelation, checked_lags
 from specphoto.spatial.covariance import output_correlation
 from specphoto.spatial.geometry import shifted_positions
 from specphoto.spatial.varying import build_varying, interpolation
+from specphoto.tasks import task
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,7 +67,7 @@ class MatchGraph:
         size, first, node_wave = _node_channels(self.ifs["wave"].values)
         layers = []
         for start, here in zip(first, node_wave, strict=True):
-            layer = delayed(_match_node, pure=True)(
+            layer = task("spatial", _match_node)(
                 self.operator, *_channels(self.ifs, int(start), size), float(here),
                 noise_at(self.ifs, self.correlation, float(here)), self.sky, self.band_wave,
             )  # fmt: skip
@@ -88,7 +88,7 @@ class MatchGraph:
             "wyx", wave, "w", nodes, "nkvu", self.operator, None, self.sky, None,
             new_axes={"f": len(plane.PLANE_FIELDS)},
             concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
-            token="match-planes",
+            token="spatial-planes",
         )  # fmt: skip
         return planes
 
@@ -101,7 +101,7 @@ class MatchGraph:
         start = (wave.size - size) // 2
         here = float(wave[start : start + size].mean())
         noise = noise_at(self.ifs, self.correlation, here)
-        layer = delayed(_output_node, pure=True)(
+        layer = task("spatial", _output_node)(
             self.operator, *_channels(self.ifs, start, size), here, noise, lag_y, lag_x
         )  # fmt: skip
         shape = (lag_y.size, *self.shape)
@@ -112,7 +112,7 @@ class MatchGraph:
         _, _, node_wave = _node_channels(self.ifs["wave"].values)
         noise = [noise_at(self.ifs, self.correlation, float(here)) for here in node_wave]
         share: da.Array = da.from_delayed(
-            delayed(_largest_clip, pure=True)(noise), (), dtype=np.float64
+            task("spatial", _largest_clip)(noise), (), dtype=np.float64
         )
         return share
 
@@ -124,7 +124,7 @@ def noise_at(ifs: xr.Dataset, stencil: NDArray[np.float64] | None, wave: float) 
     lags = ifs["spec_corr"]
     nodes = np.atleast_1d(np.asarray(lags.coords.get("corr_wave", wave), dtype=float))
     share = interpolation(np.array([wave]), nodes)[0]
-    return delayed(_lags_at, pure=True)(
+    return task("spatial", _lags_at)(
         lags.data, share, lags["lag_y"].values, lags["lag_x"].values, identify(ifs)
     )
 
@@ -155,7 +155,7 @@ def match_graph(
         As for :func:`specphoto.match_spatial`.
     """
     shape_in = (ifs.sizes["y"], ifs.sizes["x"])
-    operator = delayed(build_varying, pure=True)(
+    operator = task("spatial", build_varying)(
         *geometry.corners, shape_in, resolution.wave, resolution.kernels,
         min_coverage=min_coverage, pad=geometry.pad, shift=shift,
     )  # fmt: skip
@@ -182,16 +182,16 @@ def _sky(
     """Images in the cube's range, or its own light, as :class:`~specphoto.spatial.edges.Sky`."""
     wave = ifs["wave"].values
     size, first, node_wave = _node_channels(wave)
-    cube = [delayed(_seen_at, pure=True)(*_channels(ifs, int(start), size)) for start in first]
+    cube = [task("spatial", _seen_at)(*_channels(ifs, int(start), size)) for start in first]
     if images is None:
-        return delayed(_sky_without_images, pure=True)(operator, cube), node_wave
+        return task("spatial", _sky_without_images)(operator, cube), node_wave
     pivot = np.asarray(images["band_wave"].values, dtype=float)
     near = np.flatnonzero((pivot > wave[0]) & (pivot < wave[-1]))
     if near.size == 0:
         near = np.array([int(np.argmin(np.abs(pivot - np.median(wave))))])
     image, error = (images[v].isel(band=near).data for v in ("photo_flux", "photo_err"))
     foreground = ifs["foreground"].data if "foreground" in ifs else None
-    sky = delayed(_sky_at, pure=True)(
+    sky = task("spatial", _sky_at)(
         operator, image, error, geometry.positions, shift, geometry.box, cube,
         interpolation(node_wave, pivot[near]), foreground,
     )  # fmt: skip

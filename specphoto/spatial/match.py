@@ -287,7 +287,7 @@ def _assemble(
         layer = nodes[:, plane.NODE_FIELDS.index(name)]
         out[name] = (
             sky_map,
-            layer.map_blocks(_mean_known, drop_axis=0, dtype=np.float32, token="mean-of-nodes"),
+            layer.map_blocks(_mean_known, drop_axis=0, dtype=np.float32, token="spatial-mean"),
         )
     out["coverage"] = out["coverage"].fillna(0.0)
     if "spec_lsf" in ifs:

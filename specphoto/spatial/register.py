@@ -34,6 +34,7 @@ from specphoto.spatial.inputs import frame_of, noise_of, resolution_of, sky_per_
 from specphoto.spatial.registration import LARGEST_WIDTH, fit_band
 from specphoto.spatial.shifts import STATUS, TERMS, combine
 from specphoto.spatial.varying import interpolation
+from specphoto.tasks import task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,14 +210,14 @@ def find_shift(
         plane = images[["photo_flux", "photo_err"]].sel(band=name)
         factor = float(band_factors(images.attrs, [name], dust)[0])
         fits.append(
-            delayed(_fit, pure=True)(
+            task("spatial", _fit_band)(
                 sums[:, k], _foreground(ifs), plane["photo_flux"].data, plane["photo_err"].data,
                 images["photo_region"].data, factor, noise_at(ifs, correlation, here), place,
                 limits,
             )
         )  # fmt: skip
     report = _report(names, fits, limits, known)
-    shift = delayed(_in_pixels, pure=True)(report["register_shift"].data, sky[0])
+    shift = task("spatial", _in_pixels)(report["register_shift"].data, sky[0])
     return Registration(shift, report, _maps(names, fits, geometry.box, output.shape, images))
 
 
@@ -262,7 +263,7 @@ def _band_sums(ifs: xr.Dataset, bands: Sequence[str], dust: Extinction) -> da.Ar
         da.from_array(weights, chunks=split), "wb",
         da.from_array(weights * clear[:, None], chunks=split), "wb",
         new_axes={"f": 3}, adjust_chunks={"w": lambda _: 1}, dtype=np.float64,
-        meta=np.empty((0, 0, 0, 0, 0)), token="band-sums",
+        meta=np.empty((0, 0, 0, 0, 0)), token="spatial-band-sums",
     )  # fmt: skip
     total: da.Array = sums.sum(axis=0)
     return total
@@ -308,7 +309,7 @@ def _foreground(ifs: xr.Dataset) -> Any:
     return ifs["foreground"].data if "foreground" in ifs else None
 
 
-def _fit(
+def _fit_band(
     sums: NDArray[np.float64], foreground: Any, image: Any, error: Any, region: Any,
     factor: float, correlation: Any, place: dict[str, Any], limits: Limits,
 ) -> BandFit:  # fmt: skip
@@ -339,7 +340,7 @@ def _report(
     bands: Sequence[str], fits: Sequence[Delayed], limits: Limits, coords: dict[str, Any]
 ) -> xr.Dataset:
     """Build the variables of a registration that are small."""
-    both = delayed(combine, pure=True)(list(fits), limits)
+    both = task("spatial", combine)(list(fits), limits)
     out = xr.Dataset(
         {
             "register_shift": ("sky_axis", _lazy(both, "shift", (2,))),
@@ -387,7 +388,7 @@ def _maps(
 
 
 def _lazy(source: Delayed, field: str, shape: tuple[int, ...], dtype: Any = np.float64) -> da.Array:
-    value = delayed(partial(_field, name=field, dtype=dtype), pure=True)(source)
+    value = task("spatial", partial(_field, name=field, dtype=dtype))(source)
     array: da.Array = da.from_delayed(value, shape, dtype=dtype)
     return array
 

@@ -59,7 +59,7 @@ def bin_pixels(cube: xr.Dataset, labels: NDArray[np.int_] | xr.DataArray) -> Bin
     if "spec_velocity" in cube:
         velocity = da.map_blocks(
             _mean_velocity, cube["spec_velocity"].data.rechunk(-1), index, label.size,
-            dtype=np.float32, chunks=((1,), (label.size,)), token="bin-velocity",
+            dtype=np.float32, chunks=((1,), (label.size,)), token="fit-bin-velocity",
         )  # fmt: skip
         row["spec_velocity"] = ("y", "x"), velocity
     out = xr.Dataset(row, coords={n: cube[n] for n in ("wave", "band")}, attrs=cube.attrs)
@@ -94,7 +94,7 @@ def paint(
     painted: da.Array = da.blockwise(
         _paint_block, "ryx", index, "yx", values.rechunk(-1), "ruv", nothing, None,
         concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
-        token="paint-bins",
+        token="fit-paint-bins",
     )  # fmt: skip
     return painted
 

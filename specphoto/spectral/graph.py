@@ -109,7 +109,7 @@ def correct(cube: xr.Dataset, reference: Delayed, layout: Layout, block: int) ->
     corrected: da.Array = da.blockwise(
         _correct_block, "ryx", *arrays, reference, None, layout, None,
         new_axes={"r": layout.size}, concatenate=True, dtype=np.float32,
-        meta=np.empty((0, 0, 0), np.float32), token="match-spectra",
+        meta=np.empty((0, 0, 0), np.float32), token="fit-pixels",
     )  # fmt: skip
     return corrected
 
@@ -186,7 +186,7 @@ def additive(
     whole = da.concatenate([a.rechunk(-1) for a in maps]).rechunk(-1)
     found = da.map_blocks(
         _additive_block, whole, beam, dtype=np.float64, drop_axis=[2],
-        chunks=((len(Additive._fields),), (weights.shape[1],)), token="additive-residuals",
+        chunks=((len(Additive._fields),), (weights.shape[1],)), token="correct-additive-residuals",
     )  # fmt: skip
     return dict(zip(Additive._fields, found, strict=True))
 
@@ -209,7 +209,7 @@ def synthetic(cube: xr.Dataset, weights: NDArray[np.float64], block: int) -> da.
     maps: da.Array = da.blockwise(
         _synthetic_block, "byx", spectra["spec_flux"].data, "wyx", spectra["spec_mask"].data, "wyx",
         weights, None, new_axes={"b": weights.shape[1]}, concatenate=True, dtype=np.float32,
-        meta=np.empty((0, 0, 0), np.float32), token="synthetic-photometry",
+        meta=np.empty((0, 0, 0), np.float32), token="correct-synthetic-photometry",
     )  # fmt: skip
     return maps
 
@@ -266,7 +266,7 @@ def together(
     size = n + 2 * n * n + 2 * n
     found = da.map_blocks(
         _shrink_block, whole, n, beam, dtype=np.float32, chunks=((size,), *whole.chunks[1:]),
-        token="all-pixels-together",
+        token="correct-pixels-together",
     )  # fmt: skip
     found = found.rechunk((-1, *chunks), method="tasks")
     new, own = found[:n], found[n + n * n : n + 2 * n * n].reshape(n, n, *coef.shape[1:])
@@ -312,11 +312,11 @@ def assemble(
     x = legendre.normalized(wave, wave[0], wave[-1])
     factor: da.Array = da.map_blocks(
         legendre.evaluate, part["coef"], x, dtype=np.float32,
-        chunks=((wave.size,), *part["coef"].chunks[1:]), token="factor",
+        chunks=((wave.size,), *part["coef"].chunks[1:]), token="correct-factor",
     )  # fmt: skip
     factor_err: da.Array = da.map_blocks(
         legendre.evaluate_err, part["cov"], x, dtype=np.float32, drop_axis=0,
-        chunks=((wave.size,), *part["cov"].chunks[2:]), token="factor-err",
+        chunks=((wave.size,), *part["cov"].chunks[2:]), token="correct-factor-err",
     )  # fmt: skip
     cube_dims, map_dims = ("wave", "y", "x"), ("y", "x")
     out = cube.assign(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.delayed import delayed
 
 from specphoto.blas import single_thread
 from specphoto.cube import add_provenance, annotate, identify, validate
@@ -39,6 +38,7 @@ from specphoto.spectral.reference import (
     summarise,
 )
 from specphoto.spectral.velocity import make_template, with_given, with_measured
+from specphoto.tasks import task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -196,8 +196,8 @@ def match_spectral(
     lsf = cube["spec_lsf"].data if "spec_lsf" in cube else None
     cube = _moving(cube, velocity, source, redshift, wave, line_window, block)
     # a library on disk is opened by the tasks themselves: names travel lighter than models
-    summary = delayed(prepare_library, pure=True)(source, redshift, wave, filters, order)
-    reference = delayed(prepare_reference, pure=True)(
+    summary = task("fit", prepare_library)(source, redshift, wave, filters, order)
+    reference = task("fit", prepare_reference)(
         source, summary, redshift, wave, lsf, filters, floor, line_window=line_window,
         method=method, holdout=holdout, min_snr=min_snr,
     )  # fmt: skip
@@ -288,7 +288,7 @@ def _moving(
             "velocity", expected="a map in km/s, or 'measured'", found=repr(velocity),
             remedy="give one of the two",
         )  # fmt: skip
-    template = delayed(prepare_template, pure=True)(source, redshift, wave, line_window)
+    template = task("fit", prepare_template)(source, redshift, wave, line_window)
     return with_measured(cube, template, wave, block)
 
 
@@ -305,7 +305,7 @@ def _without_pedestal(
 ) -> xr.Dataset:
     """The cube less its pedestal."""
     pivot = np.array([f.pivot for f in filters])
-    sky = delayed(offset, pure=True)(wave, pivot, pedestal)
+    sky = task("correct", offset)(wave, pivot, pedestal)
     values = da.from_delayed(sky, (wave.size,), dtype=float).astype(np.float32)
     return cube.assign(spec_flux=cube["spec_flux"] - xr.DataArray(values, dims="wave"))
 

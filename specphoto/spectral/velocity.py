@@ -79,7 +79,7 @@ def with_measured(
     found = da.map_blocks(
         _velocities, *spectra, template, wave, dtype=np.float32,
         chunks=((2,), *spectra[0].chunks[1:]), meta=np.empty((0, 0, 0), np.float32),
-        token="match-spectra-velocity",
+        token="fit-velocity",
     )  # fmt: skip
     return cube.assign(
         spec_velocity=(("y", "x"), found[0]), spec_velocity_err=(("y", "x"), found[1])

@@ -1,0 +1,111 @@
+"""The files of deploy/: sites, the jobs that they ask for, a SLURM that comes and goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from specphoto.cluster import Site, driver_script, job_script, read_site
+from specphoto.errors import InputError
+from specphoto.sample import Sample
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+SITES = sorted((DEPLOY / "slurm").glob("*.yaml"))
+ONE_MACHINE = DEPLOY / "slurm" / "one_machine.sh"
+
+
+@pytest.mark.parametrize("path", SITES, ids=lambda path: path.stem)
+def test_read_site__the_examples(path: Path) -> None:
+    site = read_site(path)
+    assert site.lifetime is not None
+    assert 0 < site.lifetime < site.walltime_seconds
+    script = driver_script(site, ["specphoto", "run", "a file.toml"])
+    asked = [line for line in script.splitlines() if line.startswith("#SBATCH")]
+    assert f"#SBATCH -p {site.driver.queue or site.jobqueue['queue']}" in asked
+    assert f"#SBATCH --signal=B:USR1@{site.driver.margin}" in asked
+    assert "specphoto run 'a file.toml' &" in script
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_job_script__of_a_site_without_memory(tmp_path: Path) -> None:
+    assert len(SITES) == 3
+    for path in SITES:
+        site = read_site(path).changed(
+            interface="lo", shared_directory=str(tmp_path), log_directory=str(tmp_path),
+            scheduler_options={"host": "127.0.0.1"},
+        )  # fmt: skip
+        scripts = job_script(site), driver_script(site, ["true"])
+        found = ["#SBATCH --mem=" in script for script in scripts]
+        assert found == [path.stem != "no_memory"] * 2
+    assert not list(tmp_path.glob("keys-*"))
+
+
+@pytest.mark.parametrize(
+    ("driver", "message"),
+    [
+        ({"waltime": "01:00:00"}, "did you mean 'walltime'"),
+        ({"walltime": "00:01:00", "margin": 60}, "a margin above 0 and below the walltime"),
+        ({"memory": "plenty"}, "found 'plenty'"),
+    ],
+)
+def test_site__driver_that_cannot_be(driver: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Site().changed(driver=driver)
+
+
+def test_sample_read__the_example(tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "sample.toml", tmp_path)
+    (tmp_path / "targets.csv").write_text("cube,photometry\na.fits,b.fits\n")
+    sample = Sample.read(tmp_path / "sample.toml")
+    assert sample.options["order"] == 3
+
+
+def one_machine(what: str, root: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(ONE_MACHINE), what, root], env={**os.environ, "SLURM_PORT": "17980"},
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+
+
+def daemons(root: str) -> dict[str, int]:
+    return {p.name: int(p.read_text()) for p in Path(root).glob("*/*.pid")}
+
+
+def command_line(pid: int) -> bytes:
+    """Empty where there is no such process, or a dead one that nobody has asked after."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+@pytest.mark.slurm
+def test_one_machine__up_and_down_twice_and_nobody_elses_processes() -> None:
+    if os.geteuid() != 0 or shutil.which("slurmctld") is None or shutil.which("munged") is None:
+        pytest.skip("no SLURM: needs root, and the packages slurm-wlm and munge")
+    root = tempfile.mkdtemp(prefix="slurm-", dir="/tmp")
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    try:
+        first = one_machine("up", root)
+        assert first.returncode == 0, first.stderr
+        there = daemons(root)
+        assert len(there) == 4
+        assert one_machine("up", root).stdout == first.stdout
+        assert daemons(root) == there
+        assert one_machine("down", root).returncode == 0
+        assert not [pid for pid in there.values() if command_line(pid)]
+        # the number of a daemon that died has gone to a process of somebody else
+        (Path(root) / "run" / "slurmd-n1.pid").write_text(str(other.pid))
+        assert one_machine("down", root).returncode == 0
+        assert other.poll() is None
+    finally:
+        one_machine("down", root)
+        other.kill()
+        other.wait()
+        shutil.rmtree(root, ignore_errors=True)
