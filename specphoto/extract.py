@@ -9,7 +9,7 @@ import numpy as np
 
 from specphoto.cube import identify, validate
 from specphoto.errors import InputError
-from specphoto.io.corr_factor import factor_now
+from specphoto.io.corr_factor import factor_now, with_factor
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -73,6 +73,9 @@ class Extract:
         return np.asarray(np.where(self.good, self.spec_flux, np.nan))
 
 
+_COEFFICIENTS, _FACTORS = ("corr_coef", "corr_cov"), ("corr_factor", "corr_factor_err")
+
+
 def pixel_dataset(ds: xr.Dataset, pixel: tuple[int, int]) -> xr.Dataset:
     """One pixel of all variables; nothing is computed.
 
@@ -90,6 +93,16 @@ def pixel_dataset(ds: xr.Dataset, pixel: tuple[int, int]) -> xr.Dataset:
     InputError
         If the pixel is not on the cube.
     """
+    one = _pixel_of(ds, pixel)
+    if "corr_coef" in one:
+        few = one[[name for name in _COEFFICIENTS if name in one]]
+        made = with_factor(few.assign_coords(wave=one["wave"]), chunks={"wave": -1})
+        one = one.assign({name: made[name] for name in _FACTORS if name in made})
+    return one.isel(y=0, x=0)
+
+
+def _pixel_of(ds: xr.Dataset, pixel: tuple[int, int]) -> xr.Dataset:
+    """One pixel of all variables, as a cube of one pixel."""
     validate(ds, "spec_flux", "spec_mask", "wave", verb="pixel")
     y, x = int(pixel[0]), int(pixel[1])
     n_y, n_x = ds.sizes["y"], ds.sizes["x"]
@@ -100,8 +113,7 @@ def pixel_dataset(ds: xr.Dataset, pixel: tuple[int, int]) -> xr.Dataset:
             found="a pixel outside the cube", remedy="choose one inside",
         )  # fmt: skip
     # slices, not lists: Dask reads more blocks than one for a list
-    one = ds.isel(y=slice(y, y + 1), x=slice(x, x + 1))
-    return _light_factor(one).isel(y=0, x=0)
+    return ds.isel(y=slice(y, y + 1), x=slice(x, x + 1))
 
 
 def pixel_extract(ds: xr.Dataset, pixel: tuple[int, int]) -> Extract:
@@ -119,8 +131,7 @@ def pixel_extract(ds: xr.Dataset, pixel: tuple[int, int]) -> Extract:
     InputError
         If the pixel is not on the cube.
     """
-    at = pixel_dataset(ds, pixel)
-    at = at[[*_present(at), *(["spec_region"] if "spec_region" in at else [])]].compute()
+    at = _in_memory(_pixel_of(ds, pixel)).isel(y=0, x=0)
     region = bool(at["spec_region"]) if "spec_region" in at else True
     y, x = pixel
     return _noted(_filled(ds, at, f"pixel x = {x}, y = {y}"), inside=region)
@@ -195,8 +206,7 @@ def aperture_extract(ds: xr.Dataset, inside: NDArray[np.bool_]) -> Extract:
             found=f"none among {int(np.sum(inside))}", remedy="draw it over the region",
         )  # fmt: skip
     cut, labels = _boxed(ds, chosen)
-    cut = _light_factor(cut)
-    part = cut.assign(cut[_present(ds)].compute().data_vars)
+    part = _in_memory(cut)
     sums = aperture_sum(part, labels).compute()
     factor, factor_err, model = _summed_factor(part, labels)
     where = f"aperture of {int(chosen.sum())} pixels"
@@ -206,11 +216,16 @@ def aperture_extract(ds: xr.Dataset, inside: NDArray[np.bool_]) -> Extract:
     return _noted(one, inside=True)
 
 
-def _light_factor(part: xr.Dataset) -> xr.Dataset:
-    """Factor of a few pixels from their coefficients: that of their blocks is never made."""
+def _in_memory(part: xr.Dataset) -> xr.Dataset:
+    """Read a few pixels; their factor is made of the coefficients, that of their blocks never."""
+    names = [*_present(part), *(["spec_region"] if "spec_region" in part else [])]
+    if "corr_coef" in part:
+        names = [name for name in names if name not in _FACTORS]
+        names += [name for name in _COEFFICIENTS if name in part]
+    part = part.assign(part[names].compute().data_vars)
     if "corr_coef" not in part:
         return part
-    few = part[[name for name in ("corr_coef", "corr_cov") if name in part]].compute()
+    few = part[[name for name in _COEFFICIENTS if name in part]]
     made = factor_now(few.assign_coords(wave=part["wave"]))
     return part.assign({name: (("wave", "y", "x"), values) for name, values in made.items()})
 

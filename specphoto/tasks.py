@@ -25,10 +25,12 @@ StageName = Literal["read", "spatial", "fit", "correct", "write"]
 def task_name(stage: StageName, function: Callable[..., Any]) -> str:
     """Name of the tasks of a function, without what tells one from the other.
 
+    Dask takes words of letters alone for a name.
+
     >>> task_name("read", str.upper)
     'read-upper'
     """
-    return f"{stage}-{funcname(function).strip('_')}"
+    return f"{stage}-{funcname(function).strip('_').replace('_', '-')}"
 
 
 def task(stage: StageName, function: Callable[..., Any]) -> Callable[..., Delayed]:

@@ -44,7 +44,7 @@ def test_pixel__plot_matches_each_plane_once(spatial: xr.Dataset) -> None:
     with dask.config.set(scheduler="synchronous"), Run() as run:
         ax = plot.pixel_sed(spatial, Figure().subplots(), pixel=(Y, X))
     assert ax.get_title().startswith(f"pixel x = {X}, y = {Y}")
-    assert number(run.names, "match-planes") == n_block
+    assert number(run.names, "spatial-planes") == n_block
     one = spatial.specphoto.pixel(X, Y)
     names = planned(one[["spec_flux", "spec_err", "spec_mask", "photo_flux", "photo_err"]])
     # spec_region comes on top, from a few tasks that the edges need too
@@ -62,17 +62,17 @@ def test_pixel__corrects_the_block_it_is_in(spatial: xr.Dataset, coherent: bool)
     assert n_block == 16
     names = planned(lazy[["spec_flux", "spec_err", "spec_mask", "mod_flux", "corr_factor"]])
     # pixels that are taken together speak together
-    assert number(names, "match-spectra") == (n_block if coherent else 1)
-    assert number(names, "all-pixels-together") == (1 if coherent else 0)
-    assert number(names, "prepare_reference") == number(names, "prepare_library") == 1
+    assert number(names, "fit-pixels") == (n_block if coherent else 1)
+    assert number(names, "correct-pixels-together") == (1 if coherent else 0)
+    assert number(names, "fit-prepare-reference") == number(names, "fit-prepare-library") == 1
     assert number(names, "factor") <= 3
     assert number(names, "additive-residuals") == number(names, "closure") == 0
     whole = planned(cube[["spec_flux", "spec_err", "spec_mask", "mod_flux", "corr_factor"]])
-    assert number(whole, "match-spectra") == n_block
+    assert number(whole, "fit-pixels") == n_block
     assert names.total() < whole.total()
 
 
 def test_pixel__coefficients_make_the_factor_of_one_pixel(spatial: xr.Dataset) -> None:
     cube = specphoto.match_spectral(spatial, coherent=False, block=BLOCK)
     lazy = cube.specphoto.pixel(X, Y)["corr_factor"]
-    assert number(planned(lazy.to_dataset()), "match-spectra") == 1
+    assert number(planned(lazy.to_dataset()), "fit-pixels") == 1

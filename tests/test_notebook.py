@@ -88,8 +88,8 @@ def test_dashboard__reads_the_task_stream(tmp_path: Path) -> None:
     outputs = executed("02_dashboard.ipynb", tmp_path)
     texts = " ".join(str(out.get("data", {}).get("text/plain")) for out in outputs)
     assert "/status" in texts
-    assert "prepare_library" in texts
-    assert "{'match-planes': True, 'match-spectra': False, 'prepare_library': False}" in texts
+    assert "fit-prepare-library" in texts
+    assert "{'spatial-planes': True, 'fit-pixels': False, 'fit-prepare-library': False}" in texts
     assert figures(outputs) == 1
 
 

@@ -8,8 +8,6 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from specphoto.spatial.sums import sum_spectra
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -45,6 +43,8 @@ def bin_pixels(cube: xr.Dataset, labels: NDArray[np.int_] | xr.DataArray) -> Bin
     InputError
         As :func:`specphoto.sum_spectra`.
     """
+    from specphoto.spatial.sums import sum_spectra  # SciPy's signals: a second to import
+
     sums = sum_spectra(cube, labels)
     label = sums["label"].values
     mapped = np.asarray(labels.transpose("y", "x") if isinstance(labels, xr.DataArray) else labels)
