@@ -15,7 +15,6 @@ With ``--write`` the table goes into ``benchmarks/README.md``.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import platform
@@ -36,6 +35,7 @@ import specphoto
 from specphoto import cluster
 from specphoto.sample import Sample, Target, engine, run_sample
 from specphoto.sample.galaxy import run_galaxy
+from specphoto.sample.journal import Journal
 from specphoto.simulate import PixelGrid, simulate_galaxy
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def load(number: int, seconds: float, processes: int, threads: int) -> tuple[flo
 
 def duration(folder: Path) -> float:
     """Seconds from the first galaxy sent to the last that ended."""
-    events = [json.loads(line) for line in (folder / "sample.jsonl").open()]
+    events = list(Journal(folder).events())
     first = next(e["time"] for e in events if e["event"] == "sent")
     return float(events[-1]["time"] - first)
 

@@ -78,7 +78,7 @@ class Site:
         Of a job, ``HH:MM:SS`` or ``D-HH:MM:SS``.
     retire
         Seconds before the walltime at which a worker leaves; by default a tenth of it, at most
-        300. None: never.
+        300 and at least 30, or a third of it where that is shorter. None: never.
     shared_directory
         Folder that all nodes see; a private folder in it holds the TLS key while the cluster is
         up. By default ``~/.specphoto``.
@@ -142,7 +142,10 @@ class Site:
         if self.retire is None:
             return None
         total = self.walltime_seconds
-        return total - (min(300.0, 0.1 * total) if self.retire < 0 else self.retire)
+        if self.retire >= 0:
+            return total - self.retire
+        # a worker counts from when it has started, and waits up to 30 s for what it is at
+        return total - min(300.0, max(0.1 * total, min(30.0, total / 3)))
 
     @property
     def job_memory(self) -> int:
