@@ -11,9 +11,10 @@ and :math:`\delta` their error, :math:`t = s\,m_k (1 + \delta)`:
    the cube correct the shape nearby, for there the template error is common to both. The
    reference ``m`` has this shape and the fine structure of the best model;
 3. ``P`` is fitted on clean continuum without noise bias (:func:`~.legendre.fit_factor`), its error
-   holds that of the shape; orders that nothing fixes are left out (:func:`~.legendre.lower_order`);
-   where that leaves no plausible factor (:func:`~.legendre.plausible`),
-   or the images contradict the corrected spectrum, it is unknown.
+   holds that of the shape; orders that nothing fixes are drawn to 0
+   (:func:`~.legendre.lower_order`); where that leaves no plausible factor
+   (:func:`~.legendre.plausible`), or the images contradict the corrected spectrum
+   (:mod:`~.doubt`), it is unknown.
 
 Each datum enters once: the photometry in step 2, features and level of ``f`` in 2 and 3, where they
 are orthogonal by construction.
@@ -221,13 +222,13 @@ def _fit_photometry(
     if reference.method == "ratio":
         return first, np.ones(sigma.shape)
     typical = table.photometry[np.maximum(first.best, 0)] * first.scale[:, None]
-    excess, doubt = _excess(spectra, first, typical, reference)
+    excess, unsure = _excess(spectra, first, typical, reference)
     flux = pixels.photo_flux / excess
     if not bayesian:
         return best_models(flux, sigma / excess, table), excess
     typical = np.nan_to_num(typical)
     own = photometric_sigma(typical, pixels.photo_err / excess, floor)
-    sigma = np.where(np.isfinite(sigma), np.hypot(own, doubt * typical), np.inf)
+    sigma = np.where(np.isfinite(sigma), np.hypot(own, unsure * typical), np.inf)
     fit = fit_sed(flux, sigma, table, reference.error, typical, measured)
     return _admit_worse_models(fit, flux, sigma, typical, measured, reference), excess
 
@@ -274,8 +275,8 @@ def _excess(
     light = np.where(known, typical, 1.0)
     raw = 1.0 + added / light
     excess = np.clip(raw, _LEAST_EXCESS, _MOST_EXCESS)
-    doubt = np.hypot(np.sqrt(noise) / light, raw - excess)
-    return np.where(known, excess, 1.0), np.where(known, doubt, 0.0)
+    error = np.hypot(np.sqrt(noise) / light, raw - excess)
+    return np.where(known, excess, 1.0), np.where(known, error, 0.0)
 
 
 def _shape_factor(spectra: _Spectra, model: NDArray[np.float64], reference: Reference) -> FactorFit:
