@@ -85,7 +85,7 @@ def test_spatial_then_spectral__products(tmp_path: Path, run: Callable, here: No
         "--no-compensate",
     )  # fmt: skip
     assert (code, out.strip()) == (0, str(tmp_path / "a.zarr"))
-    region = specphoto.open_cube(tmp_path / "a.zarr")["photo_region"].values
+    region = ~specphoto.open_cube(tmp_path / "a.zarr")["spec_mask"].all("wave").values
     columns = 1 + np.arange(region.shape[1]) // 2
     fits.PrimaryHDU((region * columns).astype("i2")).writeto(tmp_path / "labels.fits")
     code, out, err = run(

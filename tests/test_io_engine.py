@@ -136,7 +136,7 @@ def test_slices__one_task_for_each_chunk_that_they_touch(tmp_path: Path) -> None
         tasks.clear()
         ds[["spec_flux", "spec_var"]].isel(x=3, y=3).compute(scheduler="synchronous")
     # 4 chunks of each variable: one task reads one, and one hands it over; one joins them
-    assert len([key for key in tasks if str(key[0]).startswith("spec_")]) == 2 * 4
+    assert len([key for key in tasks if str(key[0]).startswith("read-spec-")]) == 2 * 4
     assert len(tasks) == 2 * (4 + 4 + 1)
 
 

@@ -104,7 +104,9 @@ def test_cached_library__many_processes_at_once(folder):
         results = list(pool.map(look_up, range(4)))
     for found in results:
         for turn, photometry in enumerate(found):
-            np.testing.assert_array_equal(photometry, LIBRARY.photometry(0.01 * (turn % 3), BOXES))
+            # the threads of BLAS may add up in another order
+            wanted = LIBRARY.photometry(0.01 * (turn % 3), BOXES)
+            np.testing.assert_allclose(photometry, wanted, rtol=1e-13)
     assert list(folder.glob("*.part")) == []
 
 

@@ -92,7 +92,9 @@ def test_run__one_format_stages_counted(tmp_path: Path, two_workers: Client) -> 
     assert [stage.name for stage in made.stages] == list(STAGES)
     # what the dashboard groups and colours by
     groups = two_workers.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.task_prefixes])
-    assert {"read-flux", "spatial-planes", "fit-pixels", "correct-factor", "write"} <= set(groups)
+    assert {"read-spec-flux", "spatial-planes", "fit-pixels", "correct-factor", "write"} <= set(
+        groups
+    )
     assert all(0 <= stage.done <= stage.total for stage in made.stages)
     assert sum(stage.seconds for stage in made.stages) > 0.5
     assert seen

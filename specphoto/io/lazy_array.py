@@ -129,6 +129,7 @@ def as_dask(array: LazyArray, chunks: tuple[Any, ...], name: str) -> da.Array:
         Of its tasks, as the dashboard shows it.
     """
     meta = np.empty((0,) * len(array.shape), dtype=array.dtype)
-    token = f"read-{name.lower()}-{tokenize(array, chunks)}"
+    # Dask takes words of letters alone for a name
+    token = f"read-{name.lower().replace('_', '-')}-{tokenize(array, chunks)}"
     lazy: da.Array = da.from_array(array, chunks=chunks, name=token, meta=meta, inline_array=True)
     return lazy
