@@ -32,7 +32,6 @@ Attributes of a dataset (all JSON: they survive Zarr and FITS)
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +44,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 import specphoto
 from specphoto.errors import InputError
+from specphoto.quiet import quietly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -407,9 +407,8 @@ def celestial_wcs(ds: xr.Dataset) -> WCS:
             identify(ds), expected="a celestial WCS (attribute 'wcs')",
             found="none", remedy="give the dataset one, or read it from a file that has one",
         )  # fmt: skip
-    with warnings.catch_warnings():
+    with quietly(FITSFixedWarning):
         # the header was fixed when it was read; saying so again helps nobody
-        warnings.simplefilter("ignore", FITSFixedWarning)
         return WCS(fits.Header.fromstring(ds.attrs["wcs"], sep="\n"))
 
 
@@ -422,8 +421,7 @@ def own_wcs(ds: xr.Dataset) -> WCS:
         If the dataset has no ``wcs`` attribute, or its pixels are not evenly spaced.
     """
     view = tuple(_even(ds, dim) for dim in ("y", "x"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
+    with quietly(FITSFixedWarning):
         return celestial_wcs(ds).slice(view)
 
 

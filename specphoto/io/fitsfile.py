@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +23,7 @@ from specphoto.io.address import is_remote
 from specphoto.io.cache import Source
 from specphoto.io.fits_array import FitsArray, FitsTable, MappedArray
 from specphoto.io.lazy_array import as_dask
+from specphoto.quiet import quietly
 
 if TYPE_CHECKING:
     import os
@@ -266,16 +266,17 @@ def headers(path: str | os.PathLike[str]) -> Mapping[str, fits.Header]:
 def _scan(stream: Any, source: Source) -> list[tuple[Hdu, int]]:
     """Header-data units, and where in the file the data of each end."""
     found = []
-    with warnings.catch_warnings():
-        # archive headers break the standard in small ways that do not touch the pixels;
-        # truncation, which astropy also only warns of, is checked against the file's size
-        warnings.simplefilter("ignore")
-        with fits.open(stream, disable_image_compression=True, lazy_load_hdus=False) as file:
-            for i, hdu in enumerate(file):
-                name = str(hdu.header.get("EXTNAME", "PRIMARY" if i == 0 else f"HDU{i}"))
-                offset = int(hdu.fileinfo()["datLoc"])
-                raw = _raw(hdu.header, source, offset, is_image=hdu.is_image)
-                found.append((Hdu(name.strip().upper(), hdu.header.copy(), raw), offset + raw.size))
+    # archive headers break the standard in small ways that do not touch the pixels; truncation,
+    # which astropy also only warns of, is checked against the file's size
+    with (
+        quietly(),
+        fits.open(stream, disable_image_compression=True, lazy_load_hdus=False) as file,
+    ):
+        for i, hdu in enumerate(file):
+            name = str(hdu.header.get("EXTNAME", "PRIMARY" if i == 0 else f"HDU{i}"))
+            offset = int(hdu.fileinfo()["datLoc"])
+            raw = _raw(hdu.header, source, offset, is_image=hdu.is_image)
+            found.append((Hdu(name.strip().upper(), hdu.header.copy(), raw), offset + raw.size))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from specphoto.cube import Grid, celestial_wcs
 from specphoto.errors import InputError
 from specphoto.io.fitsfile import open_fits
+from specphoto.quiet import quietly
 from specphoto.spatial.psf import PSF
 
 if TYPE_CHECKING:
@@ -110,9 +110,8 @@ def _image_wcs(path: str | os.PathLike[str]) -> tuple[WCS, tuple[int, int]]:
 
 
 def _celestial(header: fits.Header) -> WCS | None:
-    with warnings.catch_warnings():
+    with quietly():
         # archive headers are fixed as they are read; only the linear terms are used
-        warnings.simplefilter("ignore")
         wcs = WCS(_without_distortion(header), naxis=2)
     return wcs if wcs.has_celestial else None
 

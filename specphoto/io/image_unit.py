@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ from astropy import units
 
 from specphoto.errors import InputError
 from specphoto.io import survey
+from specphoto.quiet import quietly
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -108,8 +108,7 @@ def _parse(text: str, where: str) -> units.UnitBase:
     plain = re.sub(r"(?<![0-9.])[eE]-(?![0-9])", "electron", text)
     plain = re.sub(r"(?<![0-9.A-Za-z])[A-Za-z]+", lambda m: _word(m.group()), plain)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", units.UnitsWarning)
+        with quietly(units.UnitsWarning):
             return units.Unit(plain)
     except (ValueError, TypeError) as error:
         raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +17,7 @@ from astropy.wcs import WCS, WcsError
 from specphoto.cube import pixel_scale, wcs_string
 from specphoto.errors import InputError
 from specphoto.io.lazy_array import as_dask
+from specphoto.quiet import quietly
 from specphoto.spectral.wavelength import air_to_vacuum
 from specphoto.tasks import task_name
 
@@ -92,9 +92,8 @@ def celestial(header: fits.Header, where: str) -> WCS:
         If there is none; ``where`` (file and HDU) begins the message.
     """
     try:
-        with warnings.catch_warnings():
+        with quietly():
             # CDELT beside CD, dates, RADECSYS: archives' headers, all harmless here
-            warnings.simplefilter("ignore")
             wcs = WCS(header).celestial
     except (WcsError, ValueError, KeyError, MemoryError) as error:
         raise _no_wcs(where, f"one that cannot be read ({error})") from error
