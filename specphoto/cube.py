@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK_MULTIPLE",
+    "FLUX_LABEL",
     "FLUX_UNIT",
     "SCHEMA_VERSION",
     "VARIABLES",
@@ -75,6 +76,8 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 FLUX_UNIT = "1e-17 erg s-1 cm-2 Angstrom-1"
+# the same for people
+FLUX_LABEL = "10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹"
 #: Blocks of pixels begin at multiples of this on the sky, so that those of one stage are whole
 #: chunks of the next and of the Zarr store.
 BLOCK_MULTIPLE = 8

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from specphoto.cube import FLUX_UNIT, identify, validate
+from specphoto.cube import FLUX_LABEL, FLUX_UNIT, identify, validate
 from specphoto.errors import InputError
 from specphoto.io.corr_factor import with_factor
 from specphoto.photometry.filters import Filter, load_filter
@@ -45,6 +45,8 @@ class Quantity:
         What else chooses the map: a wavelength, a band, or nothing.
     centre
         Value that a diverging colour scale has in its middle; None for a sequential one.
+    unit
+        For people; empty where it is a number.
     """
 
     name: str
@@ -52,20 +54,21 @@ class Quantity:
     needs: tuple[str, ...]
     per: Literal["wave", "band"] | None = None
     centre: float | None = None
+    unit: str = ""
 
 
 QUANTITIES = {
     quantity.name: quantity
     for quantity in [
-        Quantity("spec_flux", "flux of the spectrum", ("spec_flux",), "wave"),
+        Quantity("spec_flux", "flux of the spectrum", ("spec_flux",), "wave", unit=FLUX_LABEL),
         Quantity("spec_sn", "signal to noise per channel", ("spec_flux", "spec_err"), "wave"),
         Quantity("corr_factor", "correction factor", ("corr_coef",), "wave", 1.0),
         Quantity("corr_factor_err", "error of the factor", ("corr_cov",), "wave"),
-        Quantity("mod_flux", "flux of the model", ("mod_flux",), "wave"),
-        Quantity("photo_flux", "flux of the image", ("photo_flux",), "band"),
+        Quantity("mod_flux", "flux of the model", ("mod_flux",), "wave", unit=FLUX_LABEL),
+        Quantity("photo_flux", "flux of the image", ("photo_flux",), "band", unit=FLUX_LABEL),
         Quantity("photo_sn", "signal to noise of the image", ("photo_flux", "photo_err"), "band"),
-        Quantity("closure_before", "closure before (mag)", ("closure_before",), "band", 0.0),
-        Quantity("closure_after", "closure after (mag)", ("closure_after",), "band", 0.0),
+        Quantity("closure_before", "closure before", ("closure_before",), "band", 0.0, "mag"),
+        Quantity("closure_after", "closure after", ("closure_after",), "band", 0.0, "mag"),
         Quantity("chi2", "chi-square of the SED fit", ("chi2",)),
         Quantity("n_band", "bands in the SED fit", ("n_band",)),
         Quantity("n_eff", "effective number of models", ("n_eff",)),
@@ -106,7 +109,7 @@ def quantity_map(
     Returns
     -------
     xarray.DataArray
-        ``(y, x)``, with ``label`` in its attributes.
+        ``(y, x)``, with ``label`` and ``unit`` in its attributes.
 
     Raises
     ------
@@ -131,7 +134,7 @@ def quantity_map(
         label += f", {chosen.replace('_', ' ')}"
     else:
         values = ds[name]
-    return values.assign_attrs(label=label)
+    return values.assign_attrs(label=label, unit=quantity.unit)
 
 
 def synthetic_map(

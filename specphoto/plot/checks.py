@@ -58,7 +58,8 @@ def closure(ds: xr.Dataset, ax: Axes, *, bands: Sequence[str] | None = None) -> 
     ax.axhline(0.0, color="0.6", lw=0.8, zorder=0)
     ax.set_xticks(range(len(chosen)), [known[i].replace("_", " ") for i in chosen])
     ax.set(ylabel="synthetic − image (mag)", xlim=(-0.6, len(chosen) - 0.4))
-    ax.legend(frameon=False, fontsize=8)
+    # above: the whiskers of every band may reach the top
+    ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return ax
 
 

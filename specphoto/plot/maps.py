@@ -89,7 +89,7 @@ def pixel_map(
         say(ax, f"{asked.attrs['label']}: unknown in every pixel")
     else:
         if colorbar:
-            ax.figure.colorbar(image, ax=ax, shrink=0.85)
+            ax.figure.colorbar(image, ax=ax, shrink=0.85, label=asked.attrs["unit"])
         if zoom:
             seen = np.isfinite(values) & (values != 0)
             _zoom(ax, seen if seen.any() else np.isfinite(values), extent)

@@ -82,6 +82,9 @@ def _image(ds: xr.Dataset, pixels: list[tuple[int, int]]) -> Drawn:
         f"Three-colour image of {ds.sizes['x']} by {ds.sizes['y']} pixels with the outline of the "
         f"{int(ds['spec_region'].sum())} pixels of spec_region and marks on the "
         f"{len(pixels)} pixels of the other figures."
+        if pixels
+        else f"Three-colour image of {ds.sizes['x']} by {ds.sizes['y']} pixels; no pixel can be "
+        "trusted, and there is no other figure."
     )
     return Drawn("image", "Image and footprint", alt, figure)
 
@@ -93,10 +96,13 @@ def _sed(ds: xr.Dataset, pixel: tuple[int, int]) -> Drawn:
     plot.pixel_residuals(ds, lower, pixel=pixel)
     upper.set_xlabel("")
     where = f"x = {pixel[1]}, y = {pixel[0]}"
-    alt = (
-        f"Flux against wavelength of the pixel {where}: images with errors, the spectrum before "
-        "and after the factor, the reference model, and below them the residuals in per cent."
+    drawn = (
+        "the spectrum before and after the factor, the reference model, and below them the "
+        "residuals in per cent"
+        if "corr_coef" in ds
+        else "and the spectrum; there is no factor, for the spectral stage was not run"
     )
+    alt = f"Flux against wavelength of the pixel {where}: images with errors, {drawn}."
     return Drawn(f"sed-{pixel[1]}-{pixel[0]}", f"Pixel {where}", alt, figure)
 
 

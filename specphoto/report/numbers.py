@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["Check", "checks", "quality_numbers", "worst"]
+__all__ = ["Check", "checks", "quality_numbers", "reasons", "worst"]
 
 Status = Literal["pass", "warn", "fail"]
+_UNKNOWN = "unknown"
 _ORDER: tuple[Status, ...] = ("pass", "warn", "fail")
 
 
@@ -145,7 +146,7 @@ def _checks(numbers: dict[str, Any]) -> Iterator[Check]:
         "survey's own quality flag", "fail" if flagged else "pass",
         "critical" if flagged else "not critical", "not critical",
     )  # fmt: skip
-    yield _low("pixels in spec_region", numbers["n_pixel"], warn=20, fail=1, show="{:.0f}")
+    yield _low("pixels in spec_region", numbers["n_pixel"], 20, 1, "{:.0f}")
     yield _high("masked channels in spec_region", numbers["masked"], 0.2, 0.9, "{:.1%}")
     yield Check(
         "spectral stage", "pass" if numbers["corrected"] else "warn",
@@ -155,8 +156,8 @@ def _checks(numbers: dict[str, Any]) -> Iterator[Check]:
         yield _low("trusted pixels with a factor", numbers["with_factor"], 0.95, 0.5, "{:.1%}")
         yield _low("smallest factor", numbers["factor_min"], 0.3, 0.0, "{:.3f}")
         yield _high("typical size of the correction", numbers["factor_typical"], 0.2, 0.5, "{:.1%}")
-        yield _high("chi-square of the SED fit, median", numbers["chi2"], 30.0, 300.0, "{:.2f}")
-        yield _high("closure after, worst band", numbers["closure_worst"], 0.03, 0.1, "{:.4f} mag")
+        yield _high("chi-square of the SED fit (median)", numbers["chi2"], 30.0, 300.0, "{:.2f}")
+        yield _high("closure after (worst band)", numbers["closure_worst"], 0.03, 0.1, "{:.4f} mag")
         yield _closer(numbers["closure_before"], numbers["closure_after"])
     if numbers["shift"] is not None:
         yield _high("shift against the images", numbers["shift"], 1.0, 3.0, "{:.2f} arcsec")
@@ -164,30 +165,51 @@ def _checks(numbers: dict[str, Any]) -> Iterator[Check]:
 
 def _high(what: str, value: float | None, warn: float, fail: float, show: str) -> Check:
     """Judge a number that should be low."""
-    limits = f"warn above {show.format(warn)}, fail above {show.format(fail)}"
+    limits = f"warn above {_brief(warn, show)}, fail above {_brief(fail, show)}"
     if value is None:
-        return Check(what, "fail", "unknown", limits)
+        return Check(what, "fail", _UNKNOWN, limits)
     status: Status = "fail" if value > fail else "warn" if value > warn else "pass"
     return Check(what, status, show.format(value), limits)
 
 
 def _low(what: str, value: float | None, warn: float, fail: float, show: str) -> Check:
     """Judge a number that should be high."""
-    limits = f"warn below {show.format(warn)}, fail below {show.format(fail)}"
+    limits = f"warn below {_brief(warn, show)}, fail below {_brief(fail, show)}"
     if value is None:
-        return Check(what, "fail", "unknown", limits)
+        return Check(what, "fail", _UNKNOWN, limits)
     status: Status = "fail" if value < fail else "warn" if value < warn else "pass"
     return Check(what, status, show.format(value), limits)
+
+
+def _brief(limit: float, show: str) -> str:
+    """A limit without the digits that only a measured number needs."""
+    if "%" in show:
+        return f"{100.0 * limit:g}%"
+    return f"{limit:g}{show[show.index('}') + 1 :]}"
 
 
 def _closer(before: float | None, after: float | None) -> Check:
     limits = "not above that before"
     if before is None or after is None:
-        return Check("closure, rms", "warn", "unknown: no band is covered", limits)
+        return Check("closure (rms)", "warn", _UNKNOWN, limits)
     found = f"{before:.4f} mag before, {after:.4f} mag after"
-    return Check("closure, rms", "warn" if after > before else "pass", found, limits)
+    return Check("closure (rms)", "warn" if after > before else "pass", found, limits)
 
 
 def worst(found: list[Check]) -> Status:
     """Verdict: the worst of the checks."""
     return max((check.status for check in found), key=_ORDER.index, default="fail")
+
+
+def reasons(found: list[Check]) -> list[str]:
+    """Why the verdict is not a pass, in sentences; what is unknown is told in one.
+
+    Examples
+    --------
+    >>> reasons([Check("pixels", "warn", "3", ""), Check("chi2", "fail", "unknown", "")])
+    ['pixels: 3', 'unknown: chi2']
+    """
+    wrong = [check for check in found if check.status != "pass"]
+    unknown = ", ".join(check.what for check in wrong if check.found == _UNKNOWN)
+    told = [f"{check.what}: {check.found}" for check in wrong if check.found != _UNKNOWN]
+    return [*told, f"unknown: {unknown}"] if unknown else told

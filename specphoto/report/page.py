@@ -22,7 +22,7 @@ from specphoto.errors import InputError
 from specphoto.io import open_cube
 from specphoto.io.staging import staged
 from specphoto.report.figures import page_figures
-from specphoto.report.numbers import checks, quality_numbers, worst
+from specphoto.report.numbers import checks, quality_numbers, reasons, worst
 from specphoto.timings import read_timings
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def write_page(
     numbers = quality_numbers(ds)
     found = checks(numbers)
     numbers["verdict"] = worst(found)
-    numbers["reasons"] = [f"{c.what}: {c.found}" for c in found if c.status != "pass"]
+    numbers["reasons"] = reasons(found)
     text = render(
         "galaxy.html", title=numbers["name"] or Path(product).name, product=Path(product).name,
         numbers=numbers, checks=found, facts=describe(ds), run=_told(product, run),

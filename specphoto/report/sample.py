@@ -165,7 +165,9 @@ def _page(stem: str, product: Path, pages: Path, run: Mapping[str, Any]) -> dict
             thumbnail=pages / "thumbnails" / f"{stem}.png",
         )  # fmt: skip
     except InputError as error:
-        return {"name": stem, "verdict": "fail", "reasons": [str(error)]}
+        # where the folder lies says nothing in a table of it
+        why = str(error).replace(str(product), product.name)
+        return {"name": stem, "verdict": "fail", "reasons": [why]}
 
 
 def _kept(product: Path, page: Path) -> dict[str, Any] | None:

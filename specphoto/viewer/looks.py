@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["CSS", "DARK", "DOWNLOAD", "FOLLOW", "TEMPLATE", "WRAP"]
+__all__ = ["CANVAS", "CSS", "DARK", "DOWNLOAD", "FOLLOW", "TEMPLATE", "WRAP"]
 
 # Side by side where there is room, else below each other.
 WRAP = """
 :host { flex-wrap: wrap; gap: 0.5rem; }
+"""
+
+# The plot that has the keyboard is seen to have it.
+CANVAS = """
+.bk-Canvas { --outline-style: solid; --outline-width: 2px;
+  --highlight-color: light-dark(#0072b2, #56b4e9); }
 """
 
 CSS = """
@@ -48,6 +54,7 @@ function paint() {
     }
   }
   bar.setv({ background_fill_color: ground, major_label_text_color: text });
+  unit.text_color = text;
 }
 if (layout.painted) return;
 layout.painted = true;

@@ -18,10 +18,12 @@ from bokeh.models import (
     Range1d,
     Span,
     TeeHead,
+    Title,
     Whisker,
 )
 from bokeh.plotting import figure
 
+from specphoto.cube import FLUX_LABEL
 from specphoto.drawing import BLACK, BLUE, ORANGE, RED, SKY, colours, edges
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MapPanel", "SpectrumPanel"]
 
-_FLUX = "F_λ (1e-17 erg s⁻¹ cm⁻² Å⁻¹)"
+# What every product has; the rest comes with the spectral stage.
+_ALWAYS = ("as observed", "images")
 _TICKS = [2000, 3000, 5000, 10000, 20000, 40000]
 _PALETTES = {"viridis": "Viridis256", "RdBu_r": "RdBu11"}
 
@@ -77,7 +80,9 @@ class MapPanel:
         self.rgb = self.plot.image_rgba("image", source=self.colours, visible=False, **place)
         self.value = drawn
         self.bar = ColorBar(color_mapper=self.mapper, padding=4)
+        self.unit = Title(text_font_style="normal", align="center", standoff=8)
         self.plot.add_layout(self.bar, "right")
+        self.plot.add_layout(self.unit, "right")
         if "spec_region" in ds:
             xs, ys = self._border(ds["spec_region"].values)
             self.plot.multi_line(xs, ys, color="white", line_width=3.0)
@@ -105,7 +110,7 @@ class MapPanel:
         lines = edges(region, self.extent)
         return [[a[0], b[0]] for a, b in lines], [[a[1], b[1]] for a, b in lines]
 
-    def show(self, values: NDArray[np.floating], centre: float | None) -> None:
+    def show(self, values: NDArray[np.floating], centre: float | None, unit: str) -> None:
         """Draw a map."""
         scale = colours(values, centre)
         palette = _PALETTES[scale["cmap"]]
@@ -113,12 +118,14 @@ class MapPanel:
         self.mapper.update(palette=palette, low=scale["vmin"], high=scale["vmax"])
         self.source.data = {"image": [np.asarray(values, np.float32)]}
         self.rgb.visible, self.value.visible, self.bar.visible = False, True, True
+        self.unit.update(text=unit, visible=bool(unit))
 
     def show_colours(self, image: NDArray[np.uint8]) -> None:
         """Draw a three-colour image ``(y, x, 3)``."""
         opaque = np.concatenate([image, np.full((*image.shape[:2], 1), 255, np.uint8)], axis=2)
         self.colours.data = {"image": [np.ascontiguousarray(opaque).view(np.uint32)[..., 0]]}
         self.rgb.visible, self.value.visible, self.bar.visible = True, False, False
+        self.unit.visible = False
 
     def mark(self, inside: NDArray[np.bool_]) -> None:
         """Outline the chosen pixels."""
@@ -142,8 +149,8 @@ class SpectrumPanel:
         self.sed = figure(
             x_axis_type="log", y_axis_type="log", height=370, sizing_mode="stretch_width",
             tools="pan,box_zoom,wheel_zoom,reset,save", toolbar_location="above", name="sed",
-            x_axis_label="observed wavelength (Å)", y_axis_label=_FLUX, output_backend="canvas",
-            x_range=Range1d(1000, 60000), y_range=Range1d(0.1, 10),
+            x_axis_label="observed wavelength (Å)", y_axis_label=f"Fλ ({FLUX_LABEL})",
+            output_backend="canvas", x_range=Range1d(1000, 60000), y_range=Range1d(0.1, 10),
         )  # fmt: skip
         self._draw_sed()
         self.factor = figure(
@@ -203,6 +210,8 @@ class SpectrumPanel:
         curve = {"factor": factor, "low": factor - error, "high": factor + error}
         self.curve.data = {"wave": one.wave[few]} | {n: v[few] for n, v in curve.items()}
         low = np.maximum(one.photo_flux - one.photo_err, 1e-30)
+        for item in self.sed.legend.items:
+            item.visible = one.factor is not None or item.label.value in _ALWAYS
         self.images.data = {
             "wave": one.band_wave, "flux": one.photo_flux, "low": low,
             "high": one.photo_flux + one.photo_err,

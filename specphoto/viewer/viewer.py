@@ -30,7 +30,7 @@ from specphoto.errors import InputError
 from specphoto.extract import aperture_extract
 from specphoto.maps import QUANTITIES, known_quantities, quantity_map
 from specphoto.viewer.blocks import Blocks
-from specphoto.viewer.looks import CSS, DARK, DOWNLOAD, FOLLOW, WRAP
+from specphoto.viewer.looks import CANVAS, CSS, DARK, DOWNLOAD, FOLLOW, WRAP
 from specphoto.viewer.panels import MapPanel, SpectrumPanel
 from specphoto.viewer.words import data_text, figure_bytes, readout
 
@@ -206,10 +206,14 @@ class Viewer:
         for widget in (self.quantity, self.band, self.wave, self.x, self.y, self.follow, self.said,
                        *buttons, *bars):  # fmt: skip
             widget.stylesheets = [css]
+        for plot in self._plots:
+            plot.stylesheets = [InlineStyleSheet(css=CANVAS)]
         # only what the layout refers to reaches the browser
         made = row(left, right, name="viewer", tags=[self._file], **row_of)
         # the width is set when a plot is first laid out, in a page of its own and in a notebook
-        dark = {"plots": self._plots, "bar": self._map.bar, "layout": made}
+        dark = {
+            "plots": self._plots, "bar": self._map.bar, "unit": self._map.unit, "layout": made,
+        }  # fmt: skip
         self._map.plot.js_on_change("inner_width", CustomJS(args=dark, code=DARK))
         return made
 
@@ -229,7 +233,7 @@ class Viewer:
         else:
             asked = quantity_map(self._ds, name, wave=self.wave.value, band=self.band.value)
             values = asked.values.astype(float)
-            self._map.show(values, QUANTITIES[name].centre)
+            self._map.show(values, QUANTITIES[name].centre, asked.attrs["unit"])
             label, known = asked.attrs["label"], bool(np.isfinite(values).any())
         self._map.plot.title.text = label if known else f"{label}: unknown in every pixel"
         _describe(

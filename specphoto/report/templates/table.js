@@ -50,7 +50,7 @@
       td.textContent = unknown(v) ? "–"
         : typeof v === "number" && !Number.isInteger(v) ? String(+v.toPrecision(4))
         : Array.isArray(v) ? v.join("; ") : String(v);
-      if (column.key === "verdict") td.className = v;
+      td.className = column.key === "verdict" ? v : column.key;
     }
     return td;
   }
