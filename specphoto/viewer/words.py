@@ -59,7 +59,7 @@ def numbers_of(one: Extract) -> list[str]:
             np.median(one.spec_flux[good]),
             np.median(one.spec_flux[good] / one.spec_err[good]),
         )
-        said.append(f"median flux {flux:.4g} {FLUX_LABEL}, median S/N per channel {sn:.3g}")
+        said.append(f"median flux {flux:.4g} × {FLUX_LABEL}, median S/N per channel {sn:.3g}")
     if one.factor is not None and np.isfinite(one.factor).any():
         low, high = np.nanmin(one.factor), np.nanmax(one.factor)
         said.append(f"factor {low:.4f} to {high:.4f}")
