@@ -7,16 +7,30 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from lazy import raise_if_computes
-from spectral_cases import LIBRARY, WAVE, P, X, Z, dataset, pixels, reference, toy_library
+from spectral_cases import (
+    BANDS,
+    FACTOR,
+    LIBRARY,
+    WAVE,
+    P,
+    X,
+    Z,
+    dataset,
+    pixels,
+    reference,
+    toy_library,
+)
 
 from specphoto import match_spatial, match_spectral, open_ifs, open_photometry
 from specphoto.errors import InputError
 from specphoto.io.library import default_library
+from specphoto.photometry.filters import load_filters
 from specphoto.simulate import PixelGrid, simulate_galaxy
+from specphoto.simulate.populations import population_library
 from specphoto.spectral import legendre
 from specphoto.spectral.lines import line_channels
 from specphoto.spectral.motion import FASTEST, Motion, measure_velocities
-from specphoto.spectral.pixel import correct_pixels
+from specphoto.spectral.pixel import Pixels, correct_pixels
 from specphoto.spectral.tabulated import TabulatedLibrary
 from specphoto.spectral.velocity import make_template
 
@@ -108,6 +122,27 @@ def test_correct_pixels__emission_lines_move_with_the_pixel():
     blind, seeing = (correct_pixels(data._replace(velocity=v), shared) for v in (None, fast))
     assert rms(seeing) < 1.1 * rms(correct_pixels(pixels(40, sn=50.0, extra=halpha), shared))
     assert rms(seeing) < 0.9 * rms(blind)
+
+
+def test_correct_pixels__one_line_spread_of_all_pixels_suffices():
+    # as a cube half of whose pixels are 30% sharper and half 30% blunter than their mean
+    n, mean, rng = 60, 2.5, np.random.default_rng(5)
+    family, index = population_library("two_burst"), np.arange(0, 240, 4)
+    photometry = family.photometry(Z, load_filters(list(BANDS)))[index]
+    L = legendre.basis(legendre.normalized(MANGA, MANGA[0], MANGA[-1]), 3)
+    factor = FACTOR @ L
+    photo_noise, noise = rng.normal(size=photometry.shape), rng.normal(size=(n, MANGA.size))
+    library = default_library(1500)
+    shared = reference(library=library, wave=MANGA, lsf=mean)
+    for width in (0.7, 1.3):
+        flux = family.observed(Z, MANGA, np.full(MANGA.size, width * mean)).spectra(index) / factor
+        err = np.median(flux, axis=1)[:, None] / 20.0 * np.ones_like(flux)
+        data = Pixels(photometry * (1.0 + 0.03 * photo_noise), 0.03 * photometry,
+                      flux + err * noise, err, np.zeros(flux.shape, bool))  # fmt: skip
+        own = correct_pixels(data, reference(library=library, wave=MANGA, lsf=width * mean)).coef
+        change = (correct_pixels(data, shared).coef - own) @ L / factor
+        assert abs(change.mean()) < 5e-4
+        assert np.sqrt(np.mean(change**2)) < 3e-3
 
 
 @pytest.fixture(scope="module")
