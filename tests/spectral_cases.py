@@ -56,7 +56,8 @@ P = FACTOR @ legendre.basis(X, 3)
 
 def reference(
     bands: tuple[str, ...] = BANDS, *, redshift: float = Z, order: int = 3,
-    library: Any = LIBRARY, wave: np.ndarray = WAVE, model_error: float = 0.02, **options: Any,
+    library: Any = LIBRARY, wave: np.ndarray = WAVE, model_error: float = 0.02, lsf: float = 2.5,
+    **options: Any,
 ) -> Reference:  # fmt: skip
     """What the tasks of a cube of these bands share."""
     filters = load_filters(list(bands))
@@ -67,7 +68,7 @@ def reference(
     beyond = beyond_cube(library, redshift, wave, filters, photometry)
     return make_reference(
         library, (photometry, shape, beyond), redshift, wave,
-        np.full(wave.size, 2.5), filters, floor, line_window=500.0, **options,
+        np.full(wave.size, lsf), filters, floor, line_window=500.0, **options,
     )  # fmt: skip
 
 

@@ -93,3 +93,17 @@ def test_accuracy__ours_is_much_nearer_than_the_best_model_and_knows_it(
     pull = (ours.wrong / ours.error)[:, ::50]
     assert 0.8 < pull.std() < 1.2
     assert 0.6 < np.mean(np.abs(pull) < 1.0) < 0.8
+
+
+def test_motion__lines_of_a_few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER / "accuracy"))
+    import motion  # type: ignore[import-not-found]
+
+    monkeypatch.setattr(motion, "N_MODEL", 1000)
+    monkeypatch.setattr(motion, "FAMILIES", ("two_burst",))
+    monkeypatch.setattr(motion, "WIDTHS", {0.7: "30% too narrow", 1.3: "30% too wide"})
+    lines = list(motion.rows(9))
+    assert all(line.count("|") == 10 for line in lines)
+    # at each S/N six fits, one line on velocities and two on the line spread
+    assert len(lines) == 2 * (6 + 1 + 2)
+    assert sum("velocities measured" in line for line in lines) == 2

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from scipy.ndimage import gaussian_filter
 from scipy.special import gammaincinv
 
 import specphoto
@@ -273,6 +274,34 @@ def test_sky__gas_and_stars_rotate() -> None:
     assert velocity[-1] < -180.0
     outer = np.abs(np.arange(31) - 15) > 6
     assert velocity[outer] == pytest.approx(stated[outer], abs=12.0)
+
+
+def test_mean_velocity__is_that_of_the_light_through_the_psf() -> None:
+    truth = galaxy(seed=3, radius=5.0, speed=250.0, inclination=60.0, angle=70.0)
+    found = make_sky(truth).mean_velocity(PixelGrid((21, 21), 1.5), Psf(5.0))
+    # the same by brute force: light and light times velocity, blurred and summed over pixels
+    fine = PixelGrid((21, 21), 1.5).subdivided(6, 6)
+    light = sum(c.flux * image(c.profile, Psf(0.6), fine) for c in truth.components)
+    sigma = np.sqrt(5.0**2 - 0.6**2) / np.sqrt(8.0 * np.log(2.0)) / fine.scale
+    moment = light * truth.rotation.velocity(*fine.offsets())
+    sums = [
+        gaussian_filter(a, sigma).reshape(33, 6, 33, 6).sum(axis=(1, 3))[6:-6, 6:-6]
+        for a in (moment, light)
+    ]
+    np.testing.assert_allclose(found, sums[0] / sums[1], atol=1.0)
+    assert found.max() > 130.0
+
+
+def test_mean_velocity__none_of_what_does_not_move(tmp_path: Path) -> None:
+    pixels = manga_grid(19)
+    still = patchwork(pixels)
+    assert not make_sky(still).mean_velocity(pixels, Psf(2.5)).any()
+    made = simulate_galaxy(
+        tmp_path, size=19, stars=((2.0, 0.0, 15.0),), speed=0.0,
+        cube_options={"wave_range": (6000, 6100)},
+    )  # fmt: skip
+    assert made.velocity().shape == made.photometry.pixels.shape
+    assert not np.nan_to_num(made.velocity()).any()
 
 
 def test_pointing__moves_the_content_against_the_header(tmp_path: Path) -> None:

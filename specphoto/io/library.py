@@ -123,9 +123,10 @@ def open_library(path: str | PathLike[str]) -> CompositeLibrary | TabulatedLibra
     """Open a library that ``specphoto library build`` made, or one of piXedfit's (HDF5).
 
     The latter: group ``mod`` with the attribute ``nmodels``, rest-frame wavelengths in
-    ``mod/spec/wave``, spectra in ``mod/spec/f0`` ... and parameters in ``mod/par``. It does not say
-    how sharp its spectra are: 2.5 A FWHM is assumed where MILES stars reach (piXedfit's libraries
-    are FSPS with MILES), and two samples elsewhere.
+    ``mod/spec/wave``, spectra in ``mod/spec/f0`` ... and parameters in ``mod/par``. It says neither
+    what its wavelengths are in nor how sharp its spectra are: vacuum is assumed, and 2.5 A FWHM
+    where MILES stars reach (piXedfit's libraries are FSPS with MILES), two samples elsewhere.
+    ``specphoto library check`` tells whether its lines are where the vacuum puts them.
 
     Parameters
     ----------

@@ -61,6 +61,14 @@ class SimulatedGalaxy:
         truth = self.truth.alone() if isinstance(self.truth, Truth) else self.truth
         return make_sky(truth).cube(self.photometry.pixels, psf, wave, self.cube.lsf)
 
+    def velocity(self) -> NDArray[np.float64]:
+        """Mean velocity of the light on the images' grid and PSF, ``(n_y, n_x)``, km/s.
+
+        Relative to the redshift, without stars in front: what ``velocity`` of
+        :func:`specphoto.match_spectral` wants.
+        """
+        return make_sky(self.truth).mean_velocity(self.photometry.pixels, self.photometry.psf)
+
     def factor(self) -> NDArray[np.float64]:
         """Injected factor P on the images' grid ``(n_wave, n_y, n_x)``."""
         pixels, wave = self.photometry.pixels, self.cube.wave

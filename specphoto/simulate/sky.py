@@ -24,11 +24,12 @@ from specphoto.simulate.profile import Psf, image
 from specphoto.simulate.truth import Patchwork, Sight, Truth
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from specphoto.simulate.pixels import PixelGrid
+    from specphoto.simulate.profile import Profile
 
 __all__ = ["LightCube", "PsfCurve", "Sky", "dust", "make_sky", "wide_grid"]
 
@@ -40,6 +41,10 @@ PsfCurve = tuple[tuple[float, Psf], ...]
 _VELOCITY_STEP = 35.0
 _FINE_STEP = 0.5e-4  # dex
 _CHUNK = 256
+# Samples to a FWHM of the PSF for mean velocities, and the share of the brightest pixel below which
+# Fourier's rounding is all that is left of the light.
+_FINE_SAMPLES = 16.0
+_DARK = 1e-9
 
 
 class LightCube(Protocol):
@@ -63,6 +68,9 @@ class Sky(Protocol):
 
     def images(self, pixels: PixelGrid, psf: Psf, filters: Sequence[Filter]) -> NDArray[np.float64]:
         """Photon-weighted mean F_lambda behind Galactic dust ``(n_band, n_y, n_x)``."""
+
+    def mean_velocity(self, pixels: PixelGrid, psf: Psf) -> NDArray[np.float64]:
+        """Velocity ``(n_y, n_x)`` in km/s, mean by the light in SDSS r; NaN without light."""
 
 
 def make_sky(truth: Sight) -> Sky:
@@ -194,18 +202,34 @@ class GalaxySky:
         if i >= len(self.truth.components):  # a star in front does not rotate with the galaxy
             return np.where(self.velocity[:, None, None] == 0.0, exact, 0.0)
         # The share of each velocity is convolved on a grid; the sum is then made exact.
-        factor = int(np.ceil(4.0 * pixels.scale / psf.fwhm))
-        pad = int(np.ceil(2.0 * psf.fwhm / pixels.scale))
-        fine = pixels.subdivided(factor, pad)
-        soft = Psf(max(0.3 * psf.fwhm, 1.2 * fine.scale))
-        v = self.truth.rotation.velocity(*fine.offsets()) / _VELOCITY_STEP
-        hats = np.maximum(0.0, 1.0 - np.abs(v - self.velocity[:, None, None] / _VELOCITY_STEP))
-        seen = _convolve(hats * image(profile, soft, fine), psf, soft, fine.scale)
-        n_y, n_x = pixels.shape
-        blocks = seen.reshape(len(seen), n_y + 2 * pad, factor, n_x + 2 * pad, factor)
-        seen = blocks.sum(axis=(2, 4))[:, pad : pad + n_y, pad : pad + n_x]
+        node = self.velocity[:, None, None]
+        seen = self._through(
+            profile, psf, pixels, lambda v: np.maximum(0.0, 1.0 - np.abs(v - node) / _VELOCITY_STEP)
+        )
         seen = np.maximum(seen, 0.0)
         return np.asarray(exact * seen / np.maximum(seen.sum(axis=0), np.finfo(float).tiny))
+
+    def _through(
+        self,
+        profile: Profile,
+        psf: Psf,
+        pixels: PixelGrid,
+        weigh: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        samples: float = 4.0,
+    ) -> NDArray[np.float64]:
+        """Light times weights ``(n, ...)`` of the velocity, behind a PSF: ``(n, n_y, n_x)``.
+
+        `samples` to a FWHM; light is weighted when it is blurred by 1.2 samples already.
+        """
+        factor = int(np.ceil(samples * pixels.scale / psf.fwhm))
+        pad = int(np.ceil(2.0 * psf.fwhm / pixels.scale))
+        fine = pixels.subdivided(factor, pad)
+        soft = Psf(1.2 / samples * psf.fwhm)
+        light = weigh(self.truth.rotation.velocity(*fine.offsets())) * image(profile, soft, fine)
+        seen = _convolve(light, psf, soft, fine.scale)
+        n_y, n_x = pixels.shape
+        blocks = seen.reshape(len(seen), n_y + 2 * pad, factor, n_x + 2 * pad, factor)
+        return np.asarray(blocks.sum(axis=(2, 4))[:, pad : pad + n_y, pad : pad + n_x])
 
     def cube(
         self,
@@ -227,6 +251,20 @@ class GalaxySky:
     def images(self, pixels: PixelGrid, psf: Psf, filters: Sequence[Filter]) -> NDArray[np.float64]:
         """See :class:`Sky`."""
         return np.tensordot(self.band_fluxes(filters), self.maps(pixels, psf), ((0, 1), (0, 1)))
+
+    def mean_velocity(self, pixels: PixelGrid, psf: Psf) -> NDArray[np.float64]:
+        """See :class:`Sky`; stars in front are not counted."""
+        parts = [
+            c.flux * self._through(c.profile, psf, pixels, _moments, _FINE_SAMPLES)
+            for c in self.truth.components
+        ]
+        moment, light = np.sum(parts, axis=0)
+        lit = light > _DARK * light.max()
+        return np.where(lit, moment / np.where(lit, light, 1.0), np.nan)
+
+
+def _moments(velocity: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([velocity, np.ones(velocity.shape)])
 
 
 def _convolve(maps: NDArray[np.float64], psf: Psf, soft: Psf, scale: float) -> NDArray[np.float64]:
@@ -310,6 +348,15 @@ class PatchworkSky:
         self._check(pixels)
         flux = self._bands(filters, behind_dust=True) * self._scale[:, None]
         return np.asarray(flux.T.reshape(len(filters), *pixels.shape))
+
+    def mean_velocity(
+        self,
+        pixels: PixelGrid,
+        psf: Psf,  # noqa: ARG002
+    ) -> NDArray[np.float64]:
+        """See :class:`Sky`; the pixels of a patchwork do not move."""
+        self._check(pixels)
+        return np.zeros(pixels.shape)
 
 
 @dataclass(frozen=True, eq=False)
