@@ -76,6 +76,22 @@ def test_shrink__errors_of_models_are_never_averaged():
     assert np.abs((out.coef - TRUTH) / error).max() < 2.0
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_shrink__errors_of_models_count_once_shared_or_not(share):
+    # whatever part of the models' error all pixels share, the stated error is the true one
+    noise, model = covariance(0.02), 0.04**2 * np.eye(3) * np.ones((N, 1, 1))
+    pull = []
+    for seed in range(60):
+        rng = np.random.default_rng([seed, 9])
+        shared, apart = rng.normal(size=(1, 3)), rng.normal(size=(N, 3))
+        _, coef = drawn(noise, seed)
+        coef = coef + 0.04 * (np.sqrt(share) * shared + np.sqrt(1.0 - share) * apart)
+        out = shrink(coef, noise + model, noise, X, Y, 1.0)
+        pull.append((out.coef - TRUTH) / np.sqrt(out.cov[:, range(3), range(3)]))
+    # without a shared part it allows for what few pixels cannot exclude
+    assert (0.85 if share else 0.1) < np.std(pull) < 1.15
+
+
 def test_shrink__a_gradient_that_models_may_make_is_no_field():
     # populations change over the galaxy, and the models' error with them
     noise, model = covariance(0.003), 0.04**2 * np.eye(3) * np.ones((N, 1, 1))

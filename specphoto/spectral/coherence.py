@@ -14,8 +14,17 @@ errors. The best estimate shrinks pixels towards the field (empirical Bayes; e.g
     K_p = \tau^2 (\tau^2 + C_p)^{-1}
 
 The error ``C`` of a pixel is the noise ``N`` of its spectrum and images, which an average over
-pixels takes down, and an error ``M`` of models, which similar populations share: it is never
-averaged.
+pixels takes down, and an error ``M`` of models and zero points, which pixels may share. The scatter
+about the field tells what they do not share: by the law of total variance, with :math:`\varphi` the
+part of ``M`` that is seen to differ from pixel to pixel,
+
+.. math::
+    \langle (\hat c - \Phi \beta)^2 \rangle = \tau^2 + N + \varphi M, \qquad
+    S = (1 - \varphi) M, \quad E = N + \varphi M
+
+the shared ``S`` is never averaged, and the error of the estimate is
+
+.. math:: S + K E K^T + (1 - K)\,(\tau^2 + \mathrm{cov}(\Phi \beta; E))\,(1 - K)^T
 """
 
 from __future__ import annotations
@@ -104,6 +113,7 @@ def shrink(
         return Coherent(coef, cov, own, np.full(n_coef, np.nan), np.zeros(n_coef, dtype=int))
     phi = _polynomials(x[known], y[known])
     C, N = cov[known], noise[known]
+    M = _positive(C - N)
     fields = [
         _smoothest(coef[known, k], C[:, k, k], phi, shaping[known], beam) for k in range(n_coef)
     ]
@@ -111,13 +121,19 @@ def shrink(
     tau2 = np.diag([f.scatter**2 for f in fields])
     K = tau2 @ np.linalg.inv(C + tau2 + 1e-30 * np.eye(n_coef))
     rest = np.eye(n_coef) - K
-    shared = _positive(C - N) + _field_covariance(fields, N, beam)
+    apart = np.sqrt([
+        _part_apart(f, coef[known, k], N[:, k, k], M[:, k, k], shaping[known], beam)
+        for k, f in enumerate(fields)
+    ])  # fmt: skip
+    E = N + np.outer(apart, apart) * M
+    S = _positive(C - E)
     out = Coherent(
         np.full_like(coef, np.nan), np.full_like(cov, np.nan), np.full_like(cov, np.nan),
         np.array([f.scatter for f in fields]), np.array([f.design.shape[1] for f in fields]),
     )  # fmt: skip
     out.coef[known] = smooth + np.einsum("pkl,pl->pk", K, coef[known] - smooth)
-    out.cov[known] = rest @ tau2 + rest @ shared @ rest.transpose(0, 2, 1)
+    field = tau2 + _field_covariance(fields, E, beam)
+    out.cov[known] = S + K @ E @ K.transpose(0, 2, 1) + rest @ field @ rest.transpose(0, 2, 1)
     out.own[known] = K + rest @ _leverage(fields)
     return out
 
@@ -185,6 +201,22 @@ def _solve(
         value = design @ (solver @ coef)
         keep = use & ((coef - value) ** 2 < _CLIP**2 * total)
     return Field(value, design, solver, scatter)
+
+
+def _part_apart(
+    field: Field, coef: NDArray[np.float64], noise: NDArray[np.float64],
+    models: NDArray[np.float64], use: NDArray[np.bool_], beam: float,
+) -> float:  # fmt: skip
+    """Part of the variance of models that the scatter of pixels about their field shows, 0 to 1."""
+    # the field follows a part of what it is fitted to
+    freedom = 1.0 - field.design.shape[1] * beam / use.sum()
+    away2 = (coef - field.value) ** 2 / freedom
+    total = noise + models + field.scatter**2
+    keep = use & (away2 < _CLIP**2 * total)
+    weight = np.where(keep, 1.0 / total**2, 0.0)
+    most = float((weight * models**2).sum())
+    seen = float((weight * models * (away2 - noise - field.scatter**2)).sum())
+    return min(max(seen / most, 0.0), 1.0) if most > 0 else 0.0
 
 
 def _log_likelihood(
