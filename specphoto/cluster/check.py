@@ -14,6 +14,8 @@ import dask.array as da
 from dask.utils import format_bytes, parse_bytes
 from distributed.versions import error_message
 
+from specphoto.cluster.threads import GALAXY_MEMORY
+
 if TYPE_CHECKING:
     from distributed import Client
 
@@ -41,7 +43,7 @@ class Finding:
     words: str
 
 
-def check(client: Client, *, galaxy_memory: str | float = "3GB") -> list[Finding]:
+def check(client: Client, *, galaxy_memory: str | float = GALAXY_MEMORY) -> list[Finding]:
     """Test interface, versions, scratch, memory and a small computation on the first worker.
 
     Parameters

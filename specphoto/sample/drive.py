@@ -13,7 +13,7 @@ from dask.utils import format_bytes, parse_bytes
 from distributed import KilledWorker
 
 from specphoto.cluster.sending import gone, take_ended
-from specphoto.sample.threads import room
+from specphoto.cluster.threads import room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -12,10 +12,10 @@ from distributed import get_worker
 from distributed.metrics import context_meter
 
 from specphoto import pipeline
+from specphoto.cluster.threads import own_threads
 from specphoto.errors import InputError
 from specphoto.io import open_cube, open_ifs
 from specphoto.sample.identity import ATTRIBUTE
-from specphoto.sample.threads import own_threads, room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,11 +63,9 @@ def run_galaxy(
         ``state`` ('done', 'failed'), ``seconds``, ``host``; ``reason`` or the numbers of
         :func:`measure`; seconds by stage.
     """
-    worker = get_worker()
-    worker.log_event(folder, target.name)
-    threads = worker.state.nthreads
-    number = room(threads, worker.memory_manager.memory_limit, galaxy_memory)
-    with own_threads(number, threads) as times:
+    with own_threads(galaxy_memory) as times:
+        # one that only waited for its place has not begun
+        get_worker().log_event(folder, target.name)
         start = time.perf_counter()
         record: dict[str, Any] = {"host": socket.gethostname()}
         try:
