@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from specphoto.sample import Status
+
 pytestmark = pytest.mark.slurm
 
 _SCRIPT = Path(__file__).parents[1] / "deploy" / "slurm" / "one_machine.sh"
@@ -115,6 +117,37 @@ def test_run__a_cancelled_worker_and_results_as_local(
         xr.testing.assert_identical(
             product(tmp_path / "out", f"g{i}"), product(tmp_path / "local" / "out", f"g{i}")
         )
+
+
+def test_run_sample__adaptive_jobs_come_and_go(
+    tmp_path: Path, slurm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("specphoto.cluster.slurm._LOOK_EVERY", 2.0)
+    jobs: set[str] = set()
+    workers: list[int] = []
+
+    def look(_: Status) -> None:
+        running = running_jobs()
+        if len(jobs | set(running)) == 2 and len(jobs) < 2:
+            # the second is there, and its worker is not yet
+            slurm_says("scancel", max(running, key=int))
+        jobs.update(running)
+        workers.append(len(client.scheduler_info()["workers"]))
+
+    site = site_file(tmp_path, adaptive="{minimum: 0, maximum: 2}")
+    with open(site=site) as client:
+        assert len(running_jobs()) == 1
+        outcome = run_sample(write_sample(tmp_path, 6), client=client, progress=look)
+        # one was cancelled, and another came in its place
+        assert len(jobs) == 3
+        assert (workers[0], max(workers)) == (1, 2)
+        client.cluster.adapt(wait_count=2)
+        wait_for(lambda: not slurm_says("squeue", "-h"), timeout=60)
+        assert not client.scheduler_info()["workers"]
+    assert outcome.status.done == 6
+    assert contents(tmp_path / "out") == [
+        *(f"g{i}.zarr" for i in range(6)), "summary.csv", "summary.parquet",
+    ]  # fmt: skip
 
 
 def test_run__the_only_worker_killed_for_memory(tmp_path: Path, slurm: None) -> None:

@@ -66,7 +66,8 @@ class Site:
     workers
         Jobs that are kept running.
     adaptive
-        ``{"minimum": m, "maximum": n}`` jobs, as the work asks, instead of ``workers``.
+        ``{"minimum": m, "maximum": n}`` jobs, as the work asks, instead of ``workers``; one
+        starts at the beginning even where the minimum is 0.
     cores
         Threads of a worker, and CPUs of its job.
     memory
@@ -115,9 +116,11 @@ class Site:
         if self.adaptive is not None:
             require_known(self.adaptive, ("minimum", "maximum"), "adaptive")
             low, high = self.adaptive.get("minimum", 0), self.adaptive.get("maximum", 0)
-            if not 0 <= low <= high or high < 1:
+            whole = isinstance(low, int) and isinstance(high, int)
+            if not whole or not 0 <= low <= high or high < 1:
                 raise InputError(
-                    "adaptive", expected="0 <= minimum <= maximum, and maximum at least 1",
+                    "adaptive",
+                    expected="whole numbers 0 <= minimum <= maximum, and maximum at least 1",
                     found=f"{low} and {high}", remedy="correct them",
                 )  # fmt: skip
         self._check_numbers()
@@ -130,6 +133,13 @@ class Site:
                 "site", expected="workers and cores of at least 1, memory_margin of at least 0",
                 found=f"{self.workers}, {self.cores}, {self.memory_margin}", remedy="correct them",
             )  # fmt: skip
+
+    @property
+    def jobs(self) -> tuple[int, int]:
+        """Jobs to keep at least, and at most."""
+        if self.adaptive is None:
+            return self.workers, self.workers
+        return self.adaptive.get("minimum", 0), self.adaptive["maximum"]
 
     @property
     def walltime_seconds(self) -> float:
@@ -155,6 +165,8 @@ class Site:
     def changed(self, **given: Any) -> Site:
         """Return the site with other values; keys of both kinds together.
 
+        A number of workers takes the place of an adaptive one.
+
         Raises
         ------
         InputError
@@ -165,6 +177,8 @@ class Site:
         if isinstance(ours.get("driver"), dict):
             require_known(ours["driver"], [f.name for f in fields(Driver)], "driver")
             ours["driver"] = replace(self.driver, **ours["driver"])
+        if "workers" in ours:
+            ours.setdefault("adaptive", None)
         theirs = {k: v for k, v in given.items() if k not in _OURS}
         return replace(self, **ours, jobqueue={**self.jobqueue, **theirs})
 

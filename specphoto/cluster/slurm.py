@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
-from distributed import Client, Security
+from distributed import Adaptive, Client, Security
 
 from specphoto.cluster.local import LOOPBACK, MALLOC
 from specphoto.errors import InputError
@@ -24,8 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["TIMEOUT", "job_script", "require_accepted", "require_slurm", "start"]
 
-# Dask waits this long before it believes that a lost worker does not come back.
-_LOST_AFTER = "5s"
+logger = logging.getLogger(__name__)
+
+_DASK = {
+    # Dask waits this long before it believes that a lost worker does not come back
+    "distributed.deploy.lost-worker-timeout": "5s",
+    # and asks for jobs by the time that work takes: until a first galaxy has ended, half a second
+    # would be its guess, for which no job more is worth its while
+    "distributed.scheduler.default-task-durations.galaxy": "1 minute",
+}
+# Seconds between looks for jobs that ended before their workers came.
+_LOOK_EVERY = 30.0
 # Seconds to wait for an answer of SLURM.
 TIMEOUT = 60.0
 
@@ -39,12 +51,14 @@ def start(stack: ExitStack, site: Site, *, dashboard: bool) -> Client:
         If SLURM is not there or refuses the job, or no worker comes in time.
     """
     require_slurm()
-    stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": _LOST_AFTER}))
+    stack.enter_context(dask.config.set(_DASK))
     cluster, security = stack.enter_context(_cluster(site, dashboard=dashboard))
     require_accepted(cluster.job_script())
-    number = site.adaptive or {"minimum": site.workers, "maximum": site.workers}
+    least, most = site.jobs
     # a fixed number is an adaptive one without room: only that replaces jobs that are lost
-    cluster.adapt(**number, interval="2s", wait_count=10)
+    options = {"maximum": most, "interval": "2s", "wait_count": 10}
+    # where none is kept without work, one still shows that workers can come
+    cluster.adapt(_Replacing, minimum=max(1, least), **options)
     client = Client(cluster, security=security)
     try:
         client.wait_for_workers(1, timeout=site.wait)
@@ -54,7 +68,49 @@ def start(stack: ExitStack, site: Site, *, dashboard: bool) -> Client:
             "cluster slurm", expected=f"a worker within {site.wait:.0f} s", found="none",
             remedy="look at squeue and at the job's log, and run 'specphoto cluster check'",
         ) from error  # fmt: skip
+    if least < 1:
+        cluster.adapt(_Replacing, minimum=least, **options)
     return client
+
+
+class _Replacing(Adaptive):  # type: ignore[misc]  # distributed has no types
+    """Also replaces jobs that ended before their workers came; Dask waits for those for ever."""
+
+    _looked = -math.inf
+
+    async def recommendations(self, target: int) -> Any:
+        """Say what to start and to end, when ended jobs are forgotten."""
+        if time.monotonic() - self._looked >= _LOOK_EVERY:
+            self._looked = time.monotonic()
+            await _forget_ended(self.cluster)
+        return await super().recommendations(target)
+
+
+async def _forget_ended(cluster: Any) -> None:
+    """Forget jobs of awaited workers that SLURM does not know any more."""
+    awaited = {n: job.job_id for n, job in cluster.workers.items() if n not in cluster.observed}
+    if not any(awaited.values()):
+        return
+    queued = await asyncio.to_thread(_queued)
+    for name, job in awaited.items():
+        if queued is not None and job and job not in queued and name not in cluster.observed:
+            logger.warning(
+                "job %s ended before its worker came: another is asked for; its log "
+                "(log_directory) tells why", job,
+            )  # fmt: skip
+            cluster.workers.pop(name, None)
+
+
+def _queued() -> set[str] | None:
+    """Numbers of this user's jobs that wait or run; None where SLURM does not answer."""
+    try:
+        asked = subprocess.run(
+            ["squeue", "--me", "-h", "-o", "%A"], capture_output=True, text=True,
+            timeout=TIMEOUT, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return set(asked.stdout.split())
 
 
 def job_script(site: Site) -> str:

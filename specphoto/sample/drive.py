@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dask.utils import format_bytes, parse_bytes
 from distributed import KilledWorker
 
-from specphoto.cluster.sending import gone, take_ended
+from specphoto.cluster.sending import gone, hoped_for, take_ended
 from specphoto.cluster.threads import room
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ __all__ = ["Work", "drive"]
 logger = logging.getLogger(__name__)
 
 _PERIOD = 1.0
-_MOST_HOPED = 10_000
 # A galaxy that was begun so often and never ended will not end.
 _MOST_STARTS = 5
 
@@ -203,18 +202,13 @@ def _show(journal: Journal, progress: Callable[[Status], None] | None) -> None:
 
 
 def _slots(client: Client, galaxy_memory: str | float) -> int:
-    """Galaxies to have on the way: what the workers hold; as many as may come where they adapt."""
+    """Galaxies to have on the way: what the workers hold; what makes them more where they adapt."""
     if client.status != "running":
         gone()
     # all of them: some versions of Dask tell of five unless asked
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     held = [room(w["nthreads"], w["memory_limit"], galaxy_memory) for w in workers]
-    adaptive = getattr(client.cluster, "_adaptive", None)
-    hoped = 0
-    if adaptive is not None and adaptive.minimum < adaptive.maximum:
-        # such a cluster grows only where more wait than it holds
-        hoped = int(min(adaptive.maximum, _MOST_HOPED)) * max(held, default=1)
-    return max(sum(held), hoped)
+    return max(sum(held), hoped_for(client))
 
 
 def _warn_of_memory(client: Client, galaxy_memory: str | float) -> None:
