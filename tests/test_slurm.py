@@ -99,7 +99,9 @@ def driver(file: Path, site: Path, **environment: str) -> Iterator[subprocess.Po
 def test_run__a_cancelled_worker_and_results_as_local(
     tmp_path: Path, slurm: None, two_threads: Client
 ) -> None:
-    run_sample(write_sample(tmp_path / "local", 8), client=two_threads)
+    # all galaxies of the sample are of the same files
+    run_sample(write_sample(tmp_path / "local", 1), client=two_threads)
+    local = product(tmp_path / "local" / "out", "g0")
     file = write_sample(tmp_path, 8)
     with driver(file, site_file(tmp_path)) as process:
         journal = Journal(tmp_path / "out")
@@ -114,9 +116,7 @@ def test_run__a_cancelled_worker_and_results_as_local(
     ]  # fmt: skip
     assert not list((tmp_path / "keys").iterdir())
     for i in range(8):
-        xr.testing.assert_identical(
-            product(tmp_path / "out", f"g{i}"), product(tmp_path / "local" / "out", f"g{i}")
-        )
+        xr.testing.assert_identical(product(tmp_path / "out", f"g{i}"), local)
 
 
 def test_run_sample__adaptive_jobs_come_and_go(
@@ -159,7 +159,7 @@ def test_run__the_only_worker_killed_for_memory(tmp_path: Path, slurm: None) -> 
     rows += f"gone,{tmp_path}/gone.fits,{large.photometry.path},\n"
     file = write_sample(tmp_path, 2, rows=rows)
     site = site_file(tmp_path, memory="520MB", workers="1")
-    with driver(file, site, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1") as process:
+    with driver(file, site, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as process:
         assert process.wait(timeout=300) == 1
     status = read_status(tmp_path / "out")
     assert (status.done, sorted(status.failures)) == (2, ["gone", "large"])
@@ -187,7 +187,7 @@ def test_drive__workers_leave_before_a_walltime_of_a_minute(tmp_path: Path, slur
 
 
 def test_submit__queues_again_and_goes_on(tmp_path: Path, slurm: None) -> None:
-    file = write_sample(tmp_path, 4)
+    file = write_sample(tmp_path, 3)
     site = site_file(
         tmp_path, workers="1", driver='{walltime: "00:05:00", margin: 60, memory: 1GB}'
     )
@@ -204,10 +204,10 @@ def test_submit__queues_again_and_goes_on(tmp_path: Path, slurm: None) -> None:
         subprocess.run(["scancel", job], timeout=30, check=False)
     assert "Restarts=1" in shown
     assert "JobState=COMPLETED" in shown
-    assert read_status(tmp_path / "out").done == 4
+    assert read_status(tmp_path / "out").done == 3
     starts = [e["whole"] for e in Journal(tmp_path / "out").events() if e["event"] == "start"]
     assert starts[0] == 0
-    assert 0 < starts[1] < 4
+    assert 0 < starts[1] < 3
     assert not list((tmp_path / "keys").iterdir())
 
 
