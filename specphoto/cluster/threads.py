@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -19,10 +20,12 @@ from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 from distributed import get_worker
 
+from specphoto.shared import Shared
 from specphoto.stages import StageTimes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 __all__ = ["GALAXY_MEMORY", "own_threads", "room"]
 
@@ -30,9 +33,7 @@ __all__ = ["GALAXY_MEMORY", "own_threads", "room"]
 GALAXY_MEMORY = "3GB"
 
 _times: ContextVar[StageTimes | None] = ContextVar("times", default=None)
-_lock = threading.Lock()
-_inside = 0
-_settings: Any = None
+_shared = Shared()
 _gates: dict[int, threading.BoundedSemaphore] = {}
 
 
@@ -83,7 +84,7 @@ def own_threads(
         times = StageTimes()
         token = _times.set(times)
         try:
-            with _shared_settings(max(1, threads // number)):
+            with _shared.held(partial(_settings, max(1, threads // number))):
                 yield times
         finally:
             _times.reset(token)
@@ -99,20 +100,9 @@ def _places(galaxy_memory: str | float) -> tuple[int, int]:
     return room(threads, worker.memory_manager.memory_limit, galaxy_memory), threads
 
 
-@contextmanager
-def _shared_settings(threads: int) -> Iterator[None]:
-    global _inside, _settings  # Dask's settings are process-wide themselves
-    with _lock:
-        if _inside == 0:
-            _settings = dask.config.set(scheduler=_get, num_workers=threads)
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                _settings.__exit__(None, None, None)
+def _settings(threads: int) -> AbstractContextManager[object]:
+    settings: AbstractContextManager[object] = dask.config.set(scheduler=_get, num_workers=threads)
+    return settings
 
 
 def _get(dsk: Any, keys: Any, **options: Any) -> Any:

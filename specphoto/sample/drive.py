@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dask.utils import format_bytes, parse_bytes
 from distributed import KilledWorker
 
-from specphoto.cluster.sending import gone, hoped_for, take_ended
+from specphoto.cluster.sending import gone, hoped_for, reason, take_ended
 from specphoto.cluster.threads import room
 
 if TYPE_CHECKING:
@@ -174,8 +174,7 @@ class _Flight:
 
     def _fail(self, galaxy: Work, error: BaseException) -> None:
         if not isinstance(error, KilledWorker):
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            self._end({galaxy: {"state": "failed", "reason": reason}})
+            self._end({galaxy: {"state": "failed", "reason": reason(error)}})
         elif galaxy.name in self._alone:
             self._end({galaxy: _FAILED})
         else:

@@ -12,6 +12,7 @@ from distributed import get_worker
 from distributed.metrics import context_meter
 
 from specphoto import pipeline
+from specphoto.cluster.sending import reason
 from specphoto.cluster.threads import own_threads
 from specphoto.errors import InputError
 from specphoto.io import open_cube, open_ifs
@@ -84,7 +85,7 @@ def run_galaxy(
                 context_meter.digest_metric(stage, seconds, "seconds")
             record["state"] = "done"
         except Exception as error:  # one galaxy never stops the rest
-            record |= {"state": "failed", "reason": _reason(error)}
+            record |= {"state": "failed", "reason": reason(error)}
         return record | {"seconds": time.perf_counter() - start}
 
 
@@ -114,11 +115,6 @@ def _require_fit(target: Target, options: Mapping[str, Any], *, accept_critical:
             found=f"{quality['card']} = {quality['value']}, critical",
             remedy="say accept_critical = true to match it all the same",
         )  # fmt: skip
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 def measure(cube: xr.Dataset) -> dict[str, Any]:
