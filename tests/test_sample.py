@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from specphoto.sample.journal import Status
+
 
 def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_threads: Client) -> None:
     galaxy = tiny_galaxy()
@@ -209,6 +211,32 @@ def test_drive__a_galaxy_that_loses_its_workers_is_a_failure(
         n: "failed" if n == "poison" else "done" for n in names
     }
     assert "its worker died or left each time" in records["poison"]["reason"]
+
+
+def slow(name: str, folder: str, made: str) -> dict[str, str]:
+    """A galaxy that takes a moment and tells which run it is of."""
+    get_worker().log_event(folder, name)
+    time.sleep(0.5)
+    return {"state": "done", "made": made}
+
+
+def test_drive__what_an_interrupted_run_had_sent_is_not_taken_for_the_next_runs(
+    tmp_path: Path, one_worker: Client
+) -> None:
+    def work(made: str) -> list[Work]:
+        return [Work(f"g{i}", slow, (f"g{i}", str(tmp_path), made), {}, {}) for i in range(3)]
+
+    def interrupt(status: Status) -> None:
+        if status.running:
+            raise KeyboardInterrupt
+
+    journal = Journal(tmp_path)
+    # the traceback of an interrupted cell keeps what it was at alive
+    with pytest.raises(KeyboardInterrupt) as kept:
+        drive(one_worker, work("first"), journal, "1MB", interrupt)
+    drive(one_worker, work("second"), Journal(tmp_path), "1MB")
+    assert {r["made"] for r in journal.records().values()} == {"second"}
+    assert kept.tb is not None
 
 
 def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
+import uuid
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,7 @@ def drive(
             flight.land(ended)
     finally:
         if client.status == "running":
+            flight.cancel()
             client.unsubscribe_topic(topic)
     _show(journal, progress)
 
@@ -108,6 +110,8 @@ class _Flight:
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._starts: Counter[str] = Counter()
         self._slots = 0
+        # a key that an interrupted run still holds would be answered with what that one computes
+        self._run = uuid.uuid4().hex[:8]
 
     @property
     def left(self) -> bool:
@@ -155,6 +159,11 @@ class _Flight:
             if not records.get(future):
                 self._lost(future, galaxy)
 
+    def cancel(self) -> None:
+        """Call back what is on its way; what a worker is at, it ends."""
+        if self._flying:
+            self._client.cancel(list(self._flying))
+
     def _lost(self, future: Future, galaxy: Work) -> None:
         if future.status == "error":
             self._fail(galaxy, future.exception())
@@ -166,8 +175,8 @@ class _Flight:
     def _submit(self, galaxy: Work) -> None:
         # the first part of the key is the name that the dashboard groups and colours by
         future = self._client.submit(
-            galaxy.function, *galaxy.arguments, **galaxy.options, key=("galaxy", galaxy.name),
-            pure=False,
+            galaxy.function, *galaxy.arguments, **galaxy.options, pure=False,
+            key=("galaxy", galaxy.name, self._run),
         )  # fmt: skip
         self._flying[future] = galaxy
         future.add_done_callback(self._ended.put)
