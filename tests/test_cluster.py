@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 import dask.array as da
 import pytest
+from distributed import Client, LocalCluster
 
 from specphoto import cluster
 from specphoto.cluster import local_layout
 from specphoto.cluster.threads import own_threads
 from specphoto.errors import InputError
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 
 def test_open__local_is_private() -> None:
@@ -58,6 +56,15 @@ def test_open__nobody_answers() -> None:
         pytest.raises(InputError, match=r"tcp://127\.0\.0\.1:9: expected a Dask scheduler"),
     ):
         cluster.open("tcp://127.0.0.1:9").__enter__()
+
+
+def test_check__no_worker() -> None:
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as empty,
+        Client(empty, set_as_default=False) as client,
+        pytest.raises(InputError, match="expected a worker to look at, found none"),
+    ):
+        cluster.check(client)
 
 
 def test_open__running_scheduler(one_worker: Any) -> None:

@@ -88,6 +88,20 @@ def test_site__adaptive_that_cannot_be(adaptive: dict[str, float]) -> None:
         Site().changed(adaptive=adaptive)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"walltime": "00:01:00", "retire": 60}, "retire: expected fewer seconds"),
+        ({"memory": "plenty"}, "memory: expected bytes, or a size"),
+        ({"memory": 0}, "memory: expected bytes, or a size"),
+        ({"walltime": 14400}, "in quotes"),
+    ],
+)
+def test_site__numbers_that_cannot_be(given: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Site().changed(**given)
+
+
 def test_sample_read__the_example(tmp_path: Path) -> None:
     shutil.copy(DEPLOY / "sample.toml", tmp_path)
     (tmp_path / "targets.csv").write_text("cube,photometry\na.fits,b.fits\n")

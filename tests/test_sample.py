@@ -250,6 +250,23 @@ def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:
     assert (status.done, status.failures) == (1, {"b": "a cloud"})
 
 
+def test_run_sample__sent_again_and_not_ended_is_looked_at(
+    tmp_path: Path, two_threads: Client
+) -> None:
+    file = write_sample(tmp_path, 1)
+    run_sample(file, client=two_threads)
+    told = (tmp_path / "out" / "sample.jsonl").read_text()
+    other = write_sample(tmp_path, 1, options="order = 2")
+    run_sample(other, client=two_threads, changed="recompute")
+    # the driver was killed when the new product was there and had not been told of
+    (tmp_path / "out" / "sample.jsonl").write_text(told + '{"event": "sent", "name": "g0"}\n')
+    assert run_sample(other, client=two_threads).status.done == 1
+    (tmp_path / "out" / "sample.jsonl").write_text(told + '{"event": "sent", "name": "g0"}\n')
+    again = run_sample(write_sample(tmp_path, 1), client=two_threads)
+    assert again.kept == 0
+    assert "expected no product, or one of these options" in again.status.failures["g0"]
+
+
 @pytest.mark.parametrize("ending", [".csv", ".fits", ".parquet"])
 def test_sample_read__tables(tmp_path: Path, ending: str) -> None:
     from astropy.table import Table
@@ -290,10 +307,15 @@ def test_sample_read__pattern(tmp_path: Path) -> None:
         ("[targets]\ntabel = 'a'", "did you mean 'table'"),
         ("[targets]\ntable = 'a.txt'", "ending in .csv"),
         ("not toml", "a sample file in TOML"),
+        (
+            "galaxy_memory = 'plenty'\n[targets]\ncube = '{id}.f'\nphotometry = '{id}.p'",
+            "galaxy_memory: expected bytes, or a size such as '4GB', found 'plenty'",
+        ),
     ],
 )
 def test_sample_read__wrong(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "sample.toml"
+    (tmp_path / "a.f").touch()
     file.write_text(text)
     with pytest.raises(InputError, match=message.replace(".", r"\.")):
         Sample.read(file)

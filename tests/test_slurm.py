@@ -137,16 +137,16 @@ def test_run_sample__adaptive_jobs_come_and_go(
     site = site_file(tmp_path, adaptive="{minimum: 0, maximum: 2}")
     with open(site=site) as client:
         assert len(running_jobs()) == 1
-        outcome = run_sample(write_sample(tmp_path, 6), client=client, progress=look)
+        outcome = run_sample(write_sample(tmp_path, 8), client=client, progress=look)
         # one was cancelled, and another came in its place
         assert len(jobs) == 3
         assert (workers[0], max(workers)) == (1, 2)
         client.cluster.adapt(wait_count=2)
         wait_for(lambda: not slurm_says("squeue", "-h"), timeout=60)
         assert not client.scheduler_info()["workers"]
-    assert outcome.status.done == 6
+    assert outcome.status.done == 8
     assert contents(tmp_path / "out") == [
-        *(f"g{i}.zarr" for i in range(6)), "summary.csv", "summary.parquet",
+        *(f"g{i}.zarr" for i in range(8)), "summary.csv", "summary.parquet",
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from dask.utils import format_bytes, parse_bytes
 from distributed.versions import error_message
 
 from specphoto.cluster.threads import GALAXY_MEMORY
+from specphoto.errors import InputError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -57,8 +58,19 @@ def check(client: Client, *, galaxy_memory: str | float = GALAXY_MEMORY) -> list
     -------
     list of Finding
         In the order of the tests.
+
+    Raises
+    ------
+    InputError
+        If there is no worker.
     """
-    address, worker = next(iter(client.scheduler_info(n_workers=-1)["workers"].items()))
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:
+        raise InputError(
+            f"cluster {client.scheduler.address}", expected="a worker to look at", found="none",
+            remedy="start one, and see that it reaches the scheduler",
+        )  # fmt: skip
+    address, worker = next(iter(workers.items()))
     seen: dict[str, Any] = client.run(_look, workers=[address])[address]
     return [
         _interface(client, address, seen["host"]),

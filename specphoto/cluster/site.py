@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
-__all__ = ["Driver", "Site", "read_site"]
+__all__ = ["Driver", "Site", "bytes_of", "read_site"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Driver:
     @property
     def memory_bytes(self) -> int:
         """Bytes that the job asks for."""
-        return _bytes(self.memory)
+        return bytes_of(self.memory)
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,12 @@ class Site:
     def _check_numbers(self) -> None:
         _ = self.job_memory
         _ = self.walltime_seconds
+        lifetime = self.lifetime
+        if lifetime is not None and lifetime <= 0:
+            raise InputError(
+                "retire", expected="fewer seconds than the walltime has", found=f"{self.retire:g}",
+                remedy="correct it, or leave it out",
+            )  # fmt: skip
         if self.workers < 1 or self.cores < 1 or self.memory_margin < 0:
             raise InputError(
                 "site", expected="workers and cores of at least 1, memory_margin of at least 0",
@@ -160,7 +166,7 @@ class Site:
     @property
     def job_memory(self) -> int:
         """Bytes that the job asks for."""
-        return int(_bytes(self.memory) * (1.0 + self.memory_margin))
+        return int(bytes_of(self.memory) * (1.0 + self.memory_margin))
 
     def changed(self, **given: Any) -> Site:
         """Return the site with other values; keys of both kinds together.
@@ -183,14 +189,24 @@ class Site:
         return replace(self, **ours, jobqueue={**self.jobqueue, **theirs})
 
 
-def _bytes(memory: str | float) -> int:
+def bytes_of(memory: str | float, what: str = "memory") -> int:
+    """Read an amount of memory.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
     try:
-        return int(parse_bytes(memory))
-    except ValueError as error:
+        found = int(parse_bytes(memory))
+    except (TypeError, ValueError):
+        found = 0
+    if found <= 0:
         raise InputError(
-            "memory", expected="bytes, or a size such as '4GB'", found=repr(memory),
+            what, expected="bytes, or a size such as '4GB'", found=repr(memory),
             remedy="correct it",
-        ) from error  # fmt: skip
+        )  # fmt: skip
+    return found
 
 
 def _seconds(walltime: str) -> float:

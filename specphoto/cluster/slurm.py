@@ -36,6 +36,8 @@ _DASK = {
     # would be its guess, for which no job more is worth its while
     "distributed.scheduler.default-task-durations.galaxy": "1 minute",
 }
+# States of a job that is over.
+_ENDED = "BF,CA,CD,DL,F,NF,OOM,PR,TO"
 # Seconds between looks for jobs that ended before their workers came.
 _LOOK_EVERY = 30.0
 # Seconds to wait for an answer of SLURM.
@@ -87,29 +89,29 @@ class _Replacing(Adaptive):  # type: ignore[misc]  # distributed has no types
 
 
 async def _forget_ended(cluster: Any) -> None:
-    """Forget jobs of awaited workers that SLURM does not know any more."""
-    awaited = {n: job.job_id for n, job in cluster.workers.items() if n not in cluster.observed}
-    if not any(awaited.values()):
+    """Forget jobs whose workers are awaited, and that SLURM says have ended."""
+    if not set(cluster.workers) - cluster.observed:
         return
-    queued = await asyncio.to_thread(_queued)
-    for name, job in awaited.items():
-        if queued is not None and job and job not in queued and name not in cluster.observed:
+    ended = await asyncio.to_thread(_ended)
+    for name, job in list(cluster.workers.items()):
+        if job.job_id in ended and name not in cluster.observed:
             logger.warning(
                 "job %s ended before its worker came: another is asked for; its log "
-                "(log_directory) tells why", job,
+                "(log_directory) tells why", job.job_id,
             )  # fmt: skip
-            cluster.workers.pop(name, None)
+            del cluster.workers[name]
 
 
-def _queued() -> set[str] | None:
-    """Numbers of this user's jobs that wait or run; None where SLURM does not answer."""
+def _ended() -> set[str]:
+    """Numbers of this user's jobs that SLURM remembers (for five minutes, usually) as ended."""
+    # what is not told of may be in a hidden partition: only what is told to have ended counts
+    command = ["squeue", "--me", "--all", "--noheader", "--format=%A", f"--states={_ENDED}"]
     try:
         asked = subprocess.run(
-            ["squeue", "--me", "-h", "-o", "%A"], capture_output=True, text=True,
-            timeout=TIMEOUT, check=True,
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=True
         )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
+    except (OSError, subprocess.SubprocessError):  # SLURM is asked again later
+        return set()
     return set(asked.stdout.split())
 
 

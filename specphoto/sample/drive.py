@@ -139,9 +139,10 @@ class _Flight:
             batch = [self._suspects.popleft()]
             self._alone.add(batch[0].name)
             self._starts[batch[0].name] = 0
+        # told before it is so: what it told of a galaxy until now holds no longer
+        self._journal.extend({"event": "sent", "name": galaxy.name} for galaxy in batch)
         for galaxy in batch:
             self._submit(galaxy)
-        self._journal.extend({"event": "sent", "name": galaxy.name} for galaxy in batch)
 
     def ended(self) -> dict[Future, Work]:
         """Take what ended, and wait a little where nothing did."""
