@@ -125,12 +125,14 @@ def test_run_sample__adaptive_jobs_come_and_go(
     monkeypatch.setattr("specphoto.cluster.slurm._LOOK_EVERY", 2.0)
     jobs: set[str] = set()
     workers: list[int] = []
+    done: list[int] = []
 
-    def look(_: Status) -> None:
+    def look(status: Status) -> None:
         running = running_jobs()
         if len(jobs | set(running)) == 2 and len(jobs) < 2:
             # the second is there, and its worker is not yet
             slurm_says("scancel", max(running, key=int))
+            done.append(status.done)
         jobs.update(running)
         workers.append(len(client.scheduler_info()["workers"]))
 
@@ -138,6 +140,7 @@ def test_run_sample__adaptive_jobs_come_and_go(
     with open(site=site) as client:
         assert len(running_jobs()) == 1
         outcome = run_sample(write_sample(tmp_path, 8), client=client, progress=look)
+        assert done == [0]
         # one was cancelled, and another came in its place
         assert len(jobs) == 3
         assert (workers[0], max(workers)) == (1, 2)

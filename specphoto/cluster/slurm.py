@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from specphoto.cluster.site import Site
 
-__all__ = ["TIMEOUT", "job_script", "require_accepted", "require_slurm", "start"]
+__all__ = ["job_script", "require_accepted", "require_slurm", "sbatch", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -145,25 +145,34 @@ def require_accepted(script: str) -> None:
     InputError
         With SLURM's own words, where it would not.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
-        file.write(script)
-        file.flush()
-        try:
-            asked = subprocess.run(
-                ["sbatch", "--test-only", file.name], capture_output=True, text=True,
-                timeout=TIMEOUT, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise InputError(
-                "sbatch", expected=f"an answer within {TIMEOUT:.0f} s", found="none",
-                remedy="see with sinfo whether SLURM is up",
-            ) from error  # fmt: skip
+    sbatch(script, "--test-only")
+
+
+def sbatch(script: str, option: str) -> str:
+    """Give a script to sbatch, and return what that prints.
+
+    Raises
+    ------
+    InputError
+        With SLURM's own words, where it refuses; if it does not answer.
+    """
+    try:
+        asked = subprocess.run(
+            ["sbatch", option], input=script, capture_output=True, text=True, timeout=TIMEOUT,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            "sbatch", expected=f"an answer within {TIMEOUT:.0f} s", found="none",
+            remedy="see with sinfo whether SLURM is up",
+        ) from error  # fmt: skip
     if asked.returncode != 0:
         raise InputError(
             "sbatch", expected="a job that SLURM accepts",
             found=" ".join((asked.stderr or asked.stdout).split()),
             remedy="correct the site file; 'specphoto cluster script' shows the job",
         )  # fmt: skip
+    return asked.stdout
 
 
 @contextmanager
