@@ -41,7 +41,7 @@ _ENDED = "BF,CA,CD,DL,F,NF,OOM,PR,TO"
 # Seconds between looks for jobs that ended before their workers came.
 _LOOK_EVERY = 30.0
 # Seconds to wait for an answer of SLURM.
-TIMEOUT = 60.0
+_TIMEOUT = 60.0
 
 
 def start(stack: ExitStack, site: Site, *, dashboard: bool) -> Client:
@@ -108,7 +108,7 @@ def _ended() -> set[str]:
     command = ["squeue", "--me", "--all", "--noheader", "--format=%A", f"--states={_ENDED}"]
     try:
         asked = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT, check=True
+            command, capture_output=True, text=True, timeout=_TIMEOUT, check=True
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):  # SLURM is asked again later
         return set()
@@ -158,12 +158,12 @@ def sbatch(script: str, option: str) -> str:
     """
     try:
         asked = subprocess.run(
-            ["sbatch", option], input=script, capture_output=True, text=True, timeout=TIMEOUT,
+            ["sbatch", option], input=script, capture_output=True, text=True, timeout=_TIMEOUT,
             check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            "sbatch", expected=f"an answer within {TIMEOUT:.0f} s", found="none",
+            "sbatch", expected=f"an answer within {_TIMEOUT:.0f} s", found="none",
             remedy="see with sinfo whether SLURM is up",
         ) from error  # fmt: skip
     if asked.returncode != 0:
