@@ -7,42 +7,39 @@ threads share it: the first one in sets it, the last one out lifts it.
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import threadpoolctl
 from threadpoolctl import threadpool_limits
 
+from specphoto.shared import Shared
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["single_thread"]
 
-_lock = threading.Lock()
-_inside = 0
-_limits: threadpool_limits | None = None
+_shared = Shared()
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
     """Hold BLAS at one thread while inside; safe to enter from many threads at once."""
-    global _inside, _limits  # the limit itself is process-wide
-    with _lock:
-        if _inside == 0:
-            _take_control()
-            _limits = threadpool_limits(limits=1, user_api="blas")
-        _inside += 1
+    with _shared.held(_limit):
+        yield
+
+
+@contextmanager
+def _limit() -> Iterator[None]:
+    _take_control()
+    limits = threadpool_limits(limits=1, user_api="blas")
     try:
         yield
     finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0 and _limits is not None:
-                _take_control()
-                _limits.restore_original_limits()
-                _limits = None
-                _take_control()
+        _take_control()
+        limits.restore_original_limits()
+        _take_control()
 
 
 def _take_control() -> None:

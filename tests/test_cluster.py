@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dask
+import dask.array as da
 import pytest
+from distributed import Client, LocalCluster
 
 from specphoto import cluster
 from specphoto.cluster import local_layout
+from specphoto.cluster.threads import own_threads
 from specphoto.errors import InputError
 
 
@@ -53,6 +58,15 @@ def test_open__nobody_answers() -> None:
         cluster.open("tcp://127.0.0.1:9").__enter__()
 
 
+def test_check__no_worker() -> None:
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as empty,
+        Client(empty, set_as_default=False) as client,
+        pytest.raises(InputError, match="expected a worker to look at, found none"),
+    ):
+        cluster.check(client)
+
+
 def test_open__running_scheduler(one_worker: Any) -> None:
     with cluster.open(one_worker.scheduler.address) as client:
         assert client.submit(max, 1, 2).result() == 2
@@ -73,3 +87,34 @@ def test_local_layout__keeps_the_cores_busy(
     cores: int, workers: int | None, threads: int | None, expected: tuple[int, int]
 ) -> None:
     assert local_layout(cores, workers, threads) == expected
+
+
+def galaxy(most: int | None = None) -> tuple[float, float, int, list[str]]:
+    """When a galaxy began and ended, the threads that it was given, and the stages seen."""
+    with own_threads(most=most) as times:
+        begin = time.monotonic()
+        assert da.ones(4, chunks=2).sum().compute() == 4
+        time.sleep(0.3)
+        return begin, time.monotonic(), dask.config.get("num_workers"), list(times.seconds)
+
+
+def most_at_a_time(spans: list[tuple[float, float]]) -> int:
+    return max(sum(begin <= at < end for begin, end in spans) for at, _ in spans)
+
+
+@pytest.mark.parametrize(("most", "expected", "threads"), [(None, 2, 1), (1, 1, 2)])
+def test_own_threads__no_more_galaxies_than_there_is_room_for(
+    two_threads: Client, most: int | None, expected: int, threads: int
+) -> None:
+    before = dask.config.get("scheduler", None)
+    sent = [two_threads.submit(galaxy, most, pure=False) for _ in range(4)]
+    found = two_threads.gather(sent)
+    assert [(given, stages) for _, _, given, stages in found] == [(threads, ["arrange"])] * 4
+    assert most_at_a_time([span[:2] for span in found]) == expected
+    assert dask.config.get("scheduler", None) == before
+
+
+def test_own_threads__one_at_a_time_where_there_is_no_worker() -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: galaxy(), range(3)))
+    assert most_at_a_time([span[:2] for span in found]) == 1

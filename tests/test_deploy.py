@@ -59,6 +59,49 @@ def test_site__driver_that_cannot_be(driver: dict[str, object], message: str) ->
         Site().changed(driver=driver)
 
 
+@pytest.mark.parametrize(
+    ("given", "jobs"),
+    [
+        ({}, (1, 1)),
+        ({"workers": 3}, (3, 3)),
+        ({"adaptive": {"maximum": 5}}, (0, 5)),
+        ({"workers": 3, "adaptive": {"minimum": 2, "maximum": 5}}, (2, 5)),
+    ],
+)
+def test_site__jobs(given: dict[str, object], jobs: tuple[int, int]) -> None:
+    assert Site().changed(**given).jobs == jobs
+
+
+def test_site__workers_asked_for_take_the_place_of_adaptive() -> None:
+    # so that 'specphoto cluster check' starts one
+    assert read_site(DEPLOY / "slurm" / "large.yaml").jobs == (4, 200)
+    assert read_site(DEPLOY / "slurm" / "large.yaml").changed(workers=1).jobs == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "adaptive",
+    [{"minimum": 3, "maximum": 2}, {"minimum": 1}, {"minimum": -1, "maximum": 2},
+     {"maximum": 2.5}],
+)  # fmt: skip
+def test_site__adaptive_that_cannot_be(adaptive: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="whole numbers 0 <= minimum <= maximum"):
+        Site().changed(adaptive=adaptive)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"walltime": "00:01:00", "retire": 60}, "retire: expected fewer seconds"),
+        ({"memory": "plenty"}, "memory: expected bytes, or a size"),
+        ({"memory": 0}, "memory: expected bytes, or a size"),
+        ({"walltime": 14400}, "in quotes"),
+    ],
+)
+def test_site__numbers_that_cannot_be(given: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Site().changed(**given)
+
+
 def test_sample_read__the_example(tmp_path: Path) -> None:
     shutil.copy(DEPLOY / "sample.toml", tmp_path)
     (tmp_path / "targets.csv").write_text("cube,photometry\na.fits,b.fits\n")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from specphoto.sample.journal import Status
+
 
 def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_threads: Client) -> None:
     galaxy = tiny_galaxy()
@@ -211,6 +213,32 @@ def test_drive__a_galaxy_that_loses_its_workers_is_a_failure(
     assert "its worker died or left each time" in records["poison"]["reason"]
 
 
+def slow(name: str, folder: str, made: str) -> dict[str, str]:
+    """A galaxy that takes a moment and tells which run it is of."""
+    get_worker().log_event(folder, name)
+    time.sleep(0.5)
+    return {"state": "done", "made": made}
+
+
+def test_drive__what_an_interrupted_run_had_sent_is_not_taken_for_the_next_runs(
+    tmp_path: Path, one_worker: Client
+) -> None:
+    def work(made: str) -> list[Work]:
+        return [Work(f"g{i}", slow, (f"g{i}", str(tmp_path), made), {}, {}) for i in range(3)]
+
+    def interrupt(status: Status) -> None:
+        if status.running:
+            raise KeyboardInterrupt
+
+    journal = Journal(tmp_path)
+    # the traceback of an interrupted cell keeps what it was at alive
+    with pytest.raises(KeyboardInterrupt) as kept:
+        drive(one_worker, work("first"), journal, "1MB", interrupt)
+    drive(one_worker, work("second"), Journal(tmp_path), "1MB")
+    assert {r["made"] for r in journal.records().values()} == {"second"}
+    assert kept.tb is not None
+
+
 def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.append("start", total=2, whole=0)
@@ -220,6 +248,23 @@ def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:
     journal.append("failed", name="b", reason="a cloud")
     status = read_status(tmp_path)
     assert (status.done, status.failures) == (1, {"b": "a cloud"})
+
+
+def test_run_sample__sent_again_and_not_ended_is_looked_at(
+    tmp_path: Path, two_threads: Client
+) -> None:
+    file = write_sample(tmp_path, 1)
+    run_sample(file, client=two_threads)
+    told = (tmp_path / "out" / "sample.jsonl").read_text()
+    other = write_sample(tmp_path, 1, options="order = 2")
+    run_sample(other, client=two_threads, changed="recompute")
+    # the driver was killed when the new product was there and had not been told of
+    (tmp_path / "out" / "sample.jsonl").write_text(told + '{"event": "sent", "name": "g0"}\n')
+    assert run_sample(other, client=two_threads).status.done == 1
+    (tmp_path / "out" / "sample.jsonl").write_text(told + '{"event": "sent", "name": "g0"}\n')
+    again = run_sample(write_sample(tmp_path, 1), client=two_threads)
+    assert again.kept == 0
+    assert "expected no product, or one of these options" in again.status.failures["g0"]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".fits", ".parquet"])
@@ -262,10 +307,15 @@ def test_sample_read__pattern(tmp_path: Path) -> None:
         ("[targets]\ntabel = 'a'", "did you mean 'table'"),
         ("[targets]\ntable = 'a.txt'", "ending in .csv"),
         ("not toml", "a sample file in TOML"),
+        (
+            "galaxy_memory = 'plenty'\n[targets]\ncube = '{id}.f'\nphotometry = '{id}.p'",
+            "galaxy_memory: expected bytes, or a size such as '4GB', found 'plenty'",
+        ),
     ],
 )
 def test_sample_read__wrong(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "sample.toml"
+    (tmp_path / "a.f").touch()
     file.write_text(text)
     with pytest.raises(InputError, match=message.replace(".", r"\.")):
         Sample.read(file)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from specphoto.sample import Status
+
 pytestmark = pytest.mark.slurm
 
 _SCRIPT = Path(__file__).parents[1] / "deploy" / "slurm" / "one_machine.sh"
@@ -97,7 +99,9 @@ def driver(file: Path, site: Path, **environment: str) -> Iterator[subprocess.Po
 def test_run__a_cancelled_worker_and_results_as_local(
     tmp_path: Path, slurm: None, two_threads: Client
 ) -> None:
-    run_sample(write_sample(tmp_path / "local", 8), client=two_threads)
+    # all galaxies of the sample are of the same files
+    run_sample(write_sample(tmp_path / "local", 1), client=two_threads)
+    local = product(tmp_path / "local" / "out", "g0")
     file = write_sample(tmp_path, 8)
     with driver(file, site_file(tmp_path)) as process:
         journal = Journal(tmp_path / "out")
@@ -112,9 +116,41 @@ def test_run__a_cancelled_worker_and_results_as_local(
     ]  # fmt: skip
     assert not list((tmp_path / "keys").iterdir())
     for i in range(8):
-        xr.testing.assert_identical(
-            product(tmp_path / "out", f"g{i}"), product(tmp_path / "local" / "out", f"g{i}")
-        )
+        xr.testing.assert_identical(product(tmp_path / "out", f"g{i}"), local)
+
+
+def test_run_sample__adaptive_jobs_come_and_go(
+    tmp_path: Path, slurm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("specphoto.cluster.slurm._LOOK_EVERY", 2.0)
+    jobs: set[str] = set()
+    workers: list[int] = []
+    done: list[int] = []
+
+    def look(status: Status) -> None:
+        running = running_jobs()
+        if len(jobs | set(running)) == 2 and len(jobs) < 2:
+            # the second is there, and its worker is not yet
+            slurm_says("scancel", max(running, key=int))
+            done.append(status.done)
+        jobs.update(running)
+        workers.append(len(client.scheduler_info()["workers"]))
+
+    site = site_file(tmp_path, adaptive="{minimum: 0, maximum: 2}")
+    with open(site=site) as client:
+        assert len(running_jobs()) == 1
+        outcome = run_sample(write_sample(tmp_path, 8), client=client, progress=look)
+        assert done == [0]
+        # one was cancelled, and another came in its place
+        assert len(jobs) == 3
+        assert (workers[0], max(workers)) == (1, 2)
+        client.cluster.adapt(wait_count=2)
+        wait_for(lambda: not slurm_says("squeue", "-h"), timeout=60)
+        assert not client.scheduler_info()["workers"]
+    assert outcome.status.done == 8
+    assert contents(tmp_path / "out") == [
+        *(f"g{i}.zarr" for i in range(8)), "summary.csv", "summary.parquet",
+    ]  # fmt: skip
 
 
 def test_run__the_only_worker_killed_for_memory(tmp_path: Path, slurm: None) -> None:
@@ -126,7 +162,7 @@ def test_run__the_only_worker_killed_for_memory(tmp_path: Path, slurm: None) -> 
     rows += f"gone,{tmp_path}/gone.fits,{large.photometry.path},\n"
     file = write_sample(tmp_path, 2, rows=rows)
     site = site_file(tmp_path, memory="520MB", workers="1")
-    with driver(file, site, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1") as process:
+    with driver(file, site, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as process:
         assert process.wait(timeout=300) == 1
     status = read_status(tmp_path / "out")
     assert (status.done, sorted(status.failures)) == (2, ["gone", "large"])
@@ -154,7 +190,7 @@ def test_drive__workers_leave_before_a_walltime_of_a_minute(tmp_path: Path, slur
 
 
 def test_submit__queues_again_and_goes_on(tmp_path: Path, slurm: None) -> None:
-    file = write_sample(tmp_path, 4)
+    file = write_sample(tmp_path, 3)
     site = site_file(
         tmp_path, workers="1", driver='{walltime: "00:05:00", margin: 60, memory: 1GB}'
     )
@@ -171,10 +207,10 @@ def test_submit__queues_again_and_goes_on(tmp_path: Path, slurm: None) -> None:
         subprocess.run(["scancel", job], timeout=30, check=False)
     assert "Restarts=1" in shown
     assert "JobState=COMPLETED" in shown
-    assert read_status(tmp_path / "out").done == 4
+    assert read_status(tmp_path / "out").done == 3
     starts = [e["whole"] for e in Journal(tmp_path / "out").events() if e["event"] == "start"]
     assert starts[0] == 0
-    assert 0 < starts[1] < 4
+    assert 0 < starts[1] < 3
     assert not list((tmp_path / "keys").iterdir())
 
 

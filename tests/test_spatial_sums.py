@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from lazy import raise_if_computes
+from lazy import number, planned, raise_if_computes
 from spatial_cases import cube, tan_wcs
 
 from specphoto.cube import VARIABLES
@@ -238,6 +238,10 @@ def test_sum_spectra__sums_images_and_averages_line_widths(tmp_path):
     labels[3:5, 3:5], labels[20:30, 9] = 4, 2
     with raise_if_computes():
         lazy = sum_spectra(ds, labels)
+    names = planned(lazy)
+    # what the dashboard groups and colours by
+    for name in ("correlation-blocks", "mean-light", "sum-planes", "sum-lsf", "sum-images"):
+        assert number(names, name) == number(names, f"spatial-{name}") > 0
     out = lazy.compute()
     np.testing.assert_array_equal(out["label"], [2, 4])
     np.testing.assert_array_equal(out["n_pixel"], [10, 4])

@@ -61,7 +61,7 @@ JobCompType=jobcomp/filetxt
 JobCompLoc=$root/log/jobcomp.txt
 MailProg=/bin/true
 ReturnToService=2
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=2,bf_interval=2
 KillWait=5
 DefMemPerCPU=1000
 NodeName=n[1-2] NodeHostName=localhost NodeAddr=127.0.0.1 Port=[$((base + 1))-$((base + 2))] CPUs=4 RealMemory=8000 State=UNKNOWN

@@ -14,6 +14,9 @@ import dask.array as da
 from dask.utils import format_bytes, parse_bytes
 from distributed.versions import error_message
 
+from specphoto.cluster.threads import GALAXY_MEMORY
+from specphoto.errors import InputError
+
 if TYPE_CHECKING:
     from distributed import Client
 
@@ -41,7 +44,7 @@ class Finding:
     words: str
 
 
-def check(client: Client, *, galaxy_memory: str | float = "3GB") -> list[Finding]:
+def check(client: Client, *, galaxy_memory: str | float = GALAXY_MEMORY) -> list[Finding]:
     """Test interface, versions, scratch, memory and a small computation on the first worker.
 
     Parameters
@@ -55,8 +58,19 @@ def check(client: Client, *, galaxy_memory: str | float = "3GB") -> list[Finding
     -------
     list of Finding
         In the order of the tests.
+
+    Raises
+    ------
+    InputError
+        If there is no worker.
     """
-    address, worker = next(iter(client.scheduler_info(n_workers=-1)["workers"].items()))
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:
+        raise InputError(
+            f"cluster {client.scheduler.address}", expected="a worker to look at", found="none",
+            remedy="start one, and see that it reaches the scheduler",
+        )  # fmt: skip
+    address, worker = next(iter(workers.items()))
     seen: dict[str, Any] = client.run(_look, workers=[address])[address]
     return [
         _interface(client, address, seen["host"]),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from distributed import Client, Future
 
-__all__ = ["Task", "gone", "outcomes", "reason", "send_all", "take_ended"]
+__all__ = ["Task", "gone", "hoped_for", "outcomes", "reason", "send_all", "take_ended"]
 
 _PERIOD = 1.0
 _MOST_HOPED = 10_000
@@ -80,7 +80,7 @@ def send_all(
     try:
         while waiting or flying:
             if time.monotonic() - looked >= _PERIOD:
-                slots, looked = per_worker * _workers(client), time.monotonic()
+                slots, looked = _slots(client, per_worker), time.monotonic()
                 if tick is not None:
                     tick()
             while waiting and len(flying) < slots:
@@ -144,14 +144,25 @@ def _send(client: Client, task: Task, key: tuple[str, ...]) -> Future:
     return client.submit(task.function, *task.arguments, **task.options, key=key, pure=False)
 
 
-def _workers(client: Client) -> int:
-    """Workers that are there, or as many as may come where their number adapts."""
+def _slots(client: Client, per_worker: int) -> int:
+    """Tasks to have on the way: for the workers there are; what makes them more if they adapt."""
     if client.status != "running":
         gone()
+    return max(per_worker * len(client.scheduler_info(n_workers=-1)["workers"]), hoped_for(client))
+
+
+def hoped_for(client: Client) -> int:
+    """Tasks that must be on the way for a cluster that adapts to grow as far as it may.
+
+    Dask asks for no more workers than tasks can fill the threads of. 0 where none may come.
+    """
     adaptive = getattr(client.cluster, "_adaptive", None)
-    # an adaptive cluster grows only where more wait than it can hold
-    hoped = min(adaptive.maximum, _MOST_HOPED) if adaptive is not None else 0
-    return max(len(client.scheduler_info(n_workers=-1)["workers"]), int(hoped))
+    if adaptive is None or adaptive.minimum >= adaptive.maximum:
+        return 0
+    # all of them: some versions of Dask tell of five unless asked
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    threads = max((w["nthreads"] for w in workers), default=1)
+    return int(min(adaptive.maximum, _MOST_HOPED)) * threads
 
 
 def take_ended(ended: queue.SimpleQueue[Future], timeout: float) -> Iterator[Future]:

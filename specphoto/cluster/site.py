@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
-__all__ = ["Driver", "Site", "read_site"]
+__all__ = ["Driver", "Site", "bytes_of", "read_site"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Driver:
     @property
     def memory_bytes(self) -> int:
         """Bytes that the job asks for."""
-        return _bytes(self.memory)
+        return bytes_of(self.memory)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Site:
     workers
         Jobs that are kept running.
     adaptive
-        ``{"minimum": m, "maximum": n}`` jobs, as the work asks, instead of ``workers``.
+        ``{"minimum": m, "maximum": n}`` jobs, as the work asks, instead of ``workers``; one
+        starts at the beginning even where the minimum is 0.
     cores
         Threads of a worker, and CPUs of its job.
     memory
@@ -115,9 +116,11 @@ class Site:
         if self.adaptive is not None:
             require_known(self.adaptive, ("minimum", "maximum"), "adaptive")
             low, high = self.adaptive.get("minimum", 0), self.adaptive.get("maximum", 0)
-            if not 0 <= low <= high or high < 1:
+            whole = isinstance(low, int) and isinstance(high, int)
+            if not whole or not 0 <= low <= high or high < 1:
                 raise InputError(
-                    "adaptive", expected="0 <= minimum <= maximum, and maximum at least 1",
+                    "adaptive",
+                    expected="whole numbers 0 <= minimum <= maximum, and maximum at least 1",
                     found=f"{low} and {high}", remedy="correct them",
                 )  # fmt: skip
         self._check_numbers()
@@ -125,11 +128,24 @@ class Site:
     def _check_numbers(self) -> None:
         _ = self.job_memory
         _ = self.walltime_seconds
+        lifetime = self.lifetime
+        if lifetime is not None and lifetime <= 0:
+            raise InputError(
+                "retire", expected="fewer seconds than the walltime has", found=f"{self.retire:g}",
+                remedy="correct it, or leave it out",
+            )  # fmt: skip
         if self.workers < 1 or self.cores < 1 or self.memory_margin < 0:
             raise InputError(
                 "site", expected="workers and cores of at least 1, memory_margin of at least 0",
                 found=f"{self.workers}, {self.cores}, {self.memory_margin}", remedy="correct them",
             )  # fmt: skip
+
+    @property
+    def jobs(self) -> tuple[int, int]:
+        """Jobs to keep at least, and at most."""
+        if self.adaptive is None:
+            return self.workers, self.workers
+        return self.adaptive.get("minimum", 0), self.adaptive["maximum"]
 
     @property
     def walltime_seconds(self) -> float:
@@ -150,10 +166,12 @@ class Site:
     @property
     def job_memory(self) -> int:
         """Bytes that the job asks for."""
-        return int(_bytes(self.memory) * (1.0 + self.memory_margin))
+        return int(bytes_of(self.memory) * (1.0 + self.memory_margin))
 
     def changed(self, **given: Any) -> Site:
         """Return the site with other values; keys of both kinds together.
+
+        A number of workers takes the place of an adaptive one.
 
         Raises
         ------
@@ -165,18 +183,30 @@ class Site:
         if isinstance(ours.get("driver"), dict):
             require_known(ours["driver"], [f.name for f in fields(Driver)], "driver")
             ours["driver"] = replace(self.driver, **ours["driver"])
+        if "workers" in ours:
+            ours.setdefault("adaptive", None)
         theirs = {k: v for k, v in given.items() if k not in _OURS}
         return replace(self, **ours, jobqueue={**self.jobqueue, **theirs})
 
 
-def _bytes(memory: str | float) -> int:
+def bytes_of(memory: str | float, what: str = "memory") -> int:
+    """Read an amount of memory.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
     try:
-        return int(parse_bytes(memory))
-    except ValueError as error:
+        found = int(parse_bytes(memory))
+    except (TypeError, ValueError):
+        found = 0
+    if found <= 0:
         raise InputError(
-            "memory", expected="bytes, or a size such as '4GB'", found=repr(memory),
+            what, expected="bytes, or a size such as '4GB'", found=repr(memory),
             remedy="correct it",
-        ) from error  # fmt: skip
+        )  # fmt: skip
+    return found
 
 
 def _seconds(walltime: str) -> float:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
-from distributed import Client, Security
+from distributed import Adaptive, Client, Security
 
 from specphoto.cluster.local import LOOPBACK, MALLOC
 from specphoto.errors import InputError
@@ -22,12 +25,23 @@ if TYPE_CHECKING:
 
     from specphoto.cluster.site import Site
 
-__all__ = ["TIMEOUT", "job_script", "require_accepted", "require_slurm", "start"]
+__all__ = ["job_script", "require_accepted", "require_slurm", "sbatch", "start"]
 
-# Dask waits this long before it believes that a lost worker does not come back.
-_LOST_AFTER = "5s"
+logger = logging.getLogger(__name__)
+
+_DASK = {
+    # Dask waits this long before it believes that a lost worker does not come back
+    "distributed.deploy.lost-worker-timeout": "5s",
+    # and asks for jobs by the time that work takes: until a first galaxy has ended, half a second
+    # would be its guess, for which no job more is worth its while
+    "distributed.scheduler.default-task-durations.galaxy": "1 minute",
+}
+# States of a job that is over.
+_ENDED = "BF,CA,CD,DL,F,NF,OOM,PR,TO"
+# Seconds between looks for jobs that ended before their workers came.
+_LOOK_EVERY = 30.0
 # Seconds to wait for an answer of SLURM.
-TIMEOUT = 60.0
+_TIMEOUT = 60.0
 
 
 def start(stack: ExitStack, site: Site, *, dashboard: bool) -> Client:
@@ -39,12 +53,14 @@ def start(stack: ExitStack, site: Site, *, dashboard: bool) -> Client:
         If SLURM is not there or refuses the job, or no worker comes in time.
     """
     require_slurm()
-    stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": _LOST_AFTER}))
+    stack.enter_context(dask.config.set(_DASK))
     cluster, security = stack.enter_context(_cluster(site, dashboard=dashboard))
     require_accepted(cluster.job_script())
-    number = site.adaptive or {"minimum": site.workers, "maximum": site.workers}
+    least, most = site.jobs
     # a fixed number is an adaptive one without room: only that replaces jobs that are lost
-    cluster.adapt(**number, interval="2s", wait_count=10)
+    options = {"maximum": most, "interval": "2s", "wait_count": 10}
+    # where none is kept without work, one still shows that workers can come
+    cluster.adapt(_Replacing, minimum=max(1, least), **options)
     client = Client(cluster, security=security)
     try:
         client.wait_for_workers(1, timeout=site.wait)
@@ -54,7 +70,49 @@ def start(stack: ExitStack, site: Site, *, dashboard: bool) -> Client:
             "cluster slurm", expected=f"a worker within {site.wait:.0f} s", found="none",
             remedy="look at squeue and at the job's log, and run 'specphoto cluster check'",
         ) from error  # fmt: skip
+    if least < 1:
+        cluster.adapt(_Replacing, minimum=least, **options)
     return client
+
+
+class _Replacing(Adaptive):  # type: ignore[misc]  # distributed has no types
+    """Also replaces jobs that ended before their workers came; Dask waits for those for ever."""
+
+    _looked = -math.inf
+
+    async def recommendations(self, target: int) -> Any:
+        """Say what to start and to end, when ended jobs are forgotten."""
+        if time.monotonic() - self._looked >= _LOOK_EVERY:
+            self._looked = time.monotonic()
+            await _forget_ended(self.cluster)
+        return await super().recommendations(target)
+
+
+async def _forget_ended(cluster: Any) -> None:
+    """Forget jobs whose workers are awaited, and that SLURM says have ended."""
+    if not set(cluster.workers) - cluster.observed:
+        return
+    ended = await asyncio.to_thread(_ended)
+    for name, job in list(cluster.workers.items()):
+        if job.job_id in ended and name not in cluster.observed:
+            logger.warning(
+                "job %s ended before its worker came: another is asked for; its log "
+                "(log_directory) tells why", job.job_id,
+            )  # fmt: skip
+            del cluster.workers[name]
+
+
+def _ended() -> set[str]:
+    """Numbers of this user's jobs that SLURM remembers (for five minutes, usually) as ended."""
+    # what is not told of may be in a hidden partition: only what is told to have ended counts
+    command = ["squeue", "--me", "--all", "--noheader", "--format=%A", f"--states={_ENDED}"]
+    try:
+        asked = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT, check=True
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):  # SLURM is asked again later
+        return set()
+    return set(asked.stdout.split())
 
 
 def job_script(site: Site) -> str:
@@ -87,25 +145,34 @@ def require_accepted(script: str) -> None:
     InputError
         With SLURM's own words, where it would not.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
-        file.write(script)
-        file.flush()
-        try:
-            asked = subprocess.run(
-                ["sbatch", "--test-only", file.name], capture_output=True, text=True,
-                timeout=TIMEOUT, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise InputError(
-                "sbatch", expected=f"an answer within {TIMEOUT:.0f} s", found="none",
-                remedy="see with sinfo whether SLURM is up",
-            ) from error  # fmt: skip
+    sbatch(script, "--test-only")
+
+
+def sbatch(script: str, option: str) -> str:
+    """Give a script to sbatch, and return what that prints.
+
+    Raises
+    ------
+    InputError
+        With SLURM's own words, where it refuses; if it does not answer.
+    """
+    try:
+        asked = subprocess.run(
+            ["sbatch", option], input=script, capture_output=True, text=True, timeout=_TIMEOUT,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            "sbatch", expected=f"an answer within {_TIMEOUT:.0f} s", found="none",
+            remedy="see with sinfo whether SLURM is up",
+        ) from error  # fmt: skip
     if asked.returncode != 0:
         raise InputError(
             "sbatch", expected="a job that SLURM accepts",
             found=" ".join((asked.stderr or asked.stdout).split()),
             remedy="correct the site file; 'specphoto cluster script' shows the job",
         )  # fmt: skip
+    return asked.stdout
 
 
 @contextmanager

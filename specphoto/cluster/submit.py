@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specphoto.cluster.slurm import TIMEOUT, require_accepted, require_slurm
-from specphoto.errors import InputError
+from specphoto.cluster.slurm import require_accepted, require_slurm, sbatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,19 +70,10 @@ def submit(site: Site, command: Sequence[str]) -> str:
     Raises
     ------
     InputError
-        If SLURM is not there or refuses the job.
+        If SLURM is not there, does not answer or refuses the job.
     """
     require_slurm()
     script = driver_script(site, command)
     require_accepted(script)
     Path(site.jobqueue.get("log_directory") or ".").expanduser().mkdir(parents=True, exist_ok=True)
-    asked = subprocess.run(
-        ["sbatch", "--parsable"], input=script, capture_output=True, text=True, timeout=TIMEOUT,
-        check=False,
-    )  # fmt: skip
-    if asked.returncode != 0:
-        raise InputError(
-            "sbatch", expected="a job that SLURM accepts", found=" ".join(asked.stderr.split()),
-            remedy="correct the site file",
-        )  # fmt: skip
-    return asked.stdout.strip().split(";")[0]
+    return sbatch(script, "--parsable").strip().split(";")[0]

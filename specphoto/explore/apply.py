@@ -11,7 +11,7 @@ import xarray as xr
 from distributed import default_client
 
 from specphoto.cluster.sending import Task, outcomes, reason
-from specphoto.cluster.worker import alone
+from specphoto.cluster.threads import own_threads
 from specphoto.errors import InputError
 from specphoto.io.opening import open_any
 from specphoto.terminal import bar
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["apply", "apply_datasets", "open_client", "open_galaxy"]
+
+# Galaxies on the way to a worker; where it has memory or threads for one, the second waits there.
+_AT_A_TIME = 2
 
 
 def open_galaxy(path: str, z: float | None) -> xr.Dataset:
@@ -74,8 +77,9 @@ def _run(
         for name, path, z in table.loc[~bad, ["path", "z"]].itertuples()
     ]
     found: dict[str, Any] = {}
-    # a second galaxy waits at each worker while the first is computed
-    ended = outcomes(tasks, client=client or open_client(), group="galaxy", per_worker=2)
+    ended = outcomes(
+        tasks, client=client or open_client(), group="galaxy", per_worker=_AT_A_TIME
+    )  # fmt: skip
     with bar("galaxies", len(tasks), shown=progress) as advance:
         for task, result in ended:
             if isinstance(result, BaseException):
@@ -97,7 +101,7 @@ def open_client() -> Client | None:
 def _row_on_worker(
     function: Callable[[xr.Dataset], Any], path: str, z: float | None
 ) -> dict[str, Any]:
-    with alone():
+    with own_threads(most=_AT_A_TIME):
         result = function(open_galaxy(path, z))
         values = result if isinstance(result, Mapping) else {"value": result}
         return {str(key): _plain(value) for key, value in values.items()}
@@ -118,7 +122,7 @@ def _plain(value: Any) -> Any:
 def _dataset_on_worker(
     function: Callable[[xr.Dataset], Any], path: str, z: float | None
 ) -> xr.Dataset:
-    with alone():
+    with own_threads(most=_AT_A_TIME):
         result = function(open_galaxy(path, z))
         if isinstance(result, xr.DataArray):
             result = result.to_dataset(name=result.name or "value")

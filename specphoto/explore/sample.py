@@ -170,17 +170,18 @@ class GalaxySample:
     ) -> pd.DataFrame:
         """Apply a function to every galaxy and gather what it returns in a table.
 
-        Each galaxy is opened lazily where the function runs, so that memory is that of one
-        galaxy per worker, and a failure is a row and stops nothing else.
+        Each galaxy is opened lazily where the function runs, so that memory is that of a
+        galaxy or two per worker, and a failure is a row and stops nothing else.
 
         Parameters
         ----------
         function
             Of a lazy Dataset; returns a number or text (column ``value``) or a mapping of
-            columns to numbers and texts.
+            columns to numbers and texts. It runs in two threads of a worker that has them.
         client
-            Dask client whose workers do it, a galaxy per worker at a time; by default the one
-            that is open (:func:`specphoto.cluster.open`), else this process, one by one.
+            Dask client whose workers do it, two galaxies per worker at a time where it has
+            threads and memory for both; by default the one that is open
+            (:func:`specphoto.cluster.open`), else this process, one by one.
         progress
             Whether to show a bar.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
+import uuid
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dask.utils import format_bytes, parse_bytes
 from distributed import KilledWorker
 
-from specphoto.cluster.sending import gone, take_ended
-from specphoto.sample.threads import room
+from specphoto.cluster.sending import gone, hoped_for, reason, take_ended
+from specphoto.cluster.threads import room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,6 @@ __all__ = ["Work", "drive"]
 logger = logging.getLogger(__name__)
 
 _PERIOD = 1.0
-_MOST_HOPED = 10_000
 # A galaxy that was begun so often and never ended will not end.
 _MOST_STARTS = 5
 
@@ -91,6 +91,7 @@ def drive(
             flight.land(ended)
     finally:
         if client.status == "running":
+            flight.cancel()
             client.unsubscribe_topic(topic)
     _show(journal, progress)
 
@@ -109,6 +110,8 @@ class _Flight:
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._starts: Counter[str] = Counter()
         self._slots = 0
+        # a key that an interrupted run still holds would be answered with what that one computes
+        self._run = uuid.uuid4().hex[:8]
 
     @property
     def left(self) -> bool:
@@ -136,9 +139,10 @@ class _Flight:
             batch = [self._suspects.popleft()]
             self._alone.add(batch[0].name)
             self._starts[batch[0].name] = 0
+        # told before it is so: what it told of a galaxy until now holds no longer
+        self._journal.extend({"event": "sent", "name": galaxy.name} for galaxy in batch)
         for galaxy in batch:
             self._submit(galaxy)
-        self._journal.extend({"event": "sent", "name": galaxy.name} for galaxy in batch)
 
     def ended(self) -> dict[Future, Work]:
         """Take what ended, and wait a little where nothing did."""
@@ -156,6 +160,11 @@ class _Flight:
             if not records.get(future):
                 self._lost(future, galaxy)
 
+    def cancel(self) -> None:
+        """Call back what is on its way; what a worker is at, it ends."""
+        if self._flying:
+            self._client.cancel(list(self._flying))
+
     def _lost(self, future: Future, galaxy: Work) -> None:
         if future.status == "error":
             self._fail(galaxy, future.exception())
@@ -167,16 +176,15 @@ class _Flight:
     def _submit(self, galaxy: Work) -> None:
         # the first part of the key is the name that the dashboard groups and colours by
         future = self._client.submit(
-            galaxy.function, *galaxy.arguments, **galaxy.options, key=("galaxy", galaxy.name),
-            pure=False,
+            galaxy.function, *galaxy.arguments, **galaxy.options, pure=False,
+            key=("galaxy", galaxy.name, self._run),
         )  # fmt: skip
         self._flying[future] = galaxy
         future.add_done_callback(self._ended.put)
 
     def _fail(self, galaxy: Work, error: BaseException) -> None:
         if not isinstance(error, KilledWorker):
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            self._end({galaxy: {"state": "failed", "reason": reason}})
+            self._end({galaxy: {"state": "failed", "reason": reason(error)}})
         elif galaxy.name in self._alone:
             self._end({galaxy: _FAILED})
         else:
@@ -203,18 +211,13 @@ def _show(journal: Journal, progress: Callable[[Status], None] | None) -> None:
 
 
 def _slots(client: Client, galaxy_memory: str | float) -> int:
-    """Galaxies to have on the way: what the workers hold; as many as may come where they adapt."""
+    """Galaxies to have on the way: what the workers hold; what makes them more where they adapt."""
     if client.status != "running":
         gone()
     # all of them: some versions of Dask tell of five unless asked
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     held = [room(w["nthreads"], w["memory_limit"], galaxy_memory) for w in workers]
-    adaptive = getattr(client.cluster, "_adaptive", None)
-    hoped = 0
-    if adaptive is not None and adaptive.minimum < adaptive.maximum:
-        # such a cluster grows only where more wait than it holds
-        hoped = int(min(adaptive.maximum, _MOST_HOPED)) * max(held, default=1)
-    return max(sum(held), hoped)
+    return max(sum(held), hoped_for(client))
 
 
 def _warn_of_memory(client: Client, galaxy_memory: str | float) -> None:

@@ -12,10 +12,11 @@ from distributed import get_worker
 from distributed.metrics import context_meter
 
 from specphoto import pipeline
+from specphoto.cluster.sending import reason
+from specphoto.cluster.threads import own_threads
 from specphoto.errors import InputError
 from specphoto.io import open_cube, open_ifs
 from specphoto.sample.identity import ATTRIBUTE
-from specphoto.sample.threads import own_threads, room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,11 +64,9 @@ def run_galaxy(
         ``state`` ('done', 'failed'), ``seconds``, ``host``; ``reason`` or the numbers of
         :func:`measure`; seconds by stage.
     """
-    worker = get_worker()
-    worker.log_event(folder, target.name)
-    threads = worker.state.nthreads
-    number = room(threads, worker.memory_manager.memory_limit, galaxy_memory)
-    with own_threads(number, threads) as times:
+    with own_threads(galaxy_memory) as times:
+        # one that only waited for its place has not begun
+        get_worker().log_event(folder, target.name)
         start = time.perf_counter()
         record: dict[str, Any] = {"host": socket.gethostname()}
         try:
@@ -86,7 +85,7 @@ def run_galaxy(
                 context_meter.digest_metric(stage, seconds, "seconds")
             record["state"] = "done"
         except Exception as error:  # one galaxy never stops the rest
-            record |= {"state": "failed", "reason": _reason(error)}
+            record |= {"state": "failed", "reason": reason(error)}
         return record | {"seconds": time.perf_counter() - start}
 
 
@@ -116,11 +115,6 @@ def _require_fit(target: Target, options: Mapping[str, Any], *, accept_critical:
             found=f"{quality['card']} = {quality['value']}, critical",
             remedy="say accept_critical = true to match it all the same",
         )  # fmt: skip
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 def measure(cube: xr.Dataset) -> dict[str, Any]:

@@ -66,7 +66,9 @@ class Journal:
                     text = "\n" + text
                 file.write(text.encode())
                 file.flush()
-                if any(line["event"] != "sent" for line in lines):  # nothing depends on those
+                if any(
+                    line["event"] != "sent" for line in lines
+                ):  # those go down with their driver
                     os.fsync(file.fileno())
         except OSError as error:
             raise InputError(
@@ -94,9 +96,17 @@ class Journal:
                     yield event
 
     def records(self) -> dict[str, dict[str, Any]]:
-        """Return the last record of each galaxy that ended, by name."""
-        ended = ("done", "failed")
-        return {e["name"]: e for e in self.events() if e["event"] in ended}
+        """Return the last record of each galaxy that ended, by name.
+
+        One that was sent again and did not end has none: its product may be the old or the new.
+        """
+        found = {}
+        for event in self.events():
+            if event["event"] in ("done", "failed"):
+                found[event["name"]] = event
+            elif event["event"] == "sent":
+                found.pop(event["name"], None)
+        return found
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from specphoto.cluster.site import bytes_of
+from specphoto.cluster.threads import GALAXY_MEMORY
 from specphoto.errors import InputError
 from specphoto.keys import require_known
 from specphoto.pipeline import product_name
@@ -84,11 +86,12 @@ class Sample:
     options: Mapping[str, Any] = field(default_factory=dict)
     formats: tuple[Literal["fits", "zarr"], ...] = ("fits", "zarr")
     cluster: Mapping[str, Any] = field(default_factory=dict)
-    galaxy_memory: str | float = "3GB"
+    galaxy_memory: str | float = GALAXY_MEMORY
     accept_critical: bool = False
 
     def __post_init__(self) -> None:
         require_known(self.options, OPTIONS, "options of the sample")
+        bytes_of(self.galaxy_memory, "galaxy_memory")
         if not self.formats or set(self.formats) - {"fits", "zarr"}:
             raise InputError(
                 "formats", expected="'fits', 'zarr' or both", found=repr(list(self.formats)),

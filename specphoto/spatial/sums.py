@@ -17,6 +17,7 @@ from specphoto.errors import InputError
 from specphoto.spatial import binning
 from specphoto.spatial.correlation import LagCorrelation, checked_lags, clipped_share, stencil_of
 from specphoto.spatial.varying import interpolation
+from specphoto.tasks import task
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -162,7 +163,7 @@ def _correlation(
         wave = lags["corr_wave"].values if survey else np.zeros(1)
         parts = [lags.isel(corr_wave=k) for k in range(wave.size)] if survey else [lags]
         blocks = [
-            delayed(_blocks_of_lags, pure=True)(
+            task("spatial", _blocks_of_lags)(
                 bins, part.data, lags["lag_y"].values, lags["lag_x"].values, identify(cube), survey
             )
             for part in parts
@@ -175,7 +176,7 @@ def _correlation(
             remedy="match onto pixels that oversample the PSF less, or give the option correlation",
         )  # fmt: skip
     stencil = stencil_of(stated)
-    blocks = [delayed(binning.correlation_blocks, pure=True)(bins, stencil)]
+    blocks = [task("spatial", binning.correlation_blocks)(bins, stencil)]
     told = {"correlation": stated, "clipped": clipped_share(stencil)}
     return np.empty(0), delayed(blocks), told
 
@@ -204,9 +205,7 @@ def _light(cube: xr.Dataset, error: str) -> da.Array:
     middle = np.linspace(0.06, 0.94, _N_NODE) * (n_wave - 1)
     channel = np.round(middle)[:, None] + np.arange(_NODE_CHANNELS) - _NODE_CHANNELS // 2
     few = cube.isel(wave=np.unique(np.clip(channel, 0, n_wave - 1).astype(int)))
-    light = delayed(_mean_light, pure=True)(
-        *(few[n].data for n in ("spec_flux", error, "spec_mask"))
-    )
+    light = task("spatial", _mean_light)(*(few[n].data for n in ("spec_flux", error, "spec_mask")))
     image: da.Array = da.from_delayed(light, (cube.sizes["y"], cube.sizes["x"]), dtype=np.float32)
     return image
 
@@ -239,7 +238,7 @@ def _sums(
         share, "wn", light, "yx", delayed(bins), None, blocks, None,
         new_axes={"f": len(binning.SUM_FIELDS), "l": bins.label.size},
         concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
-        token="sum-planes",
+        token="spatial-sum-planes",
     ).transpose(0, 2, 1)  # fmt: skip
     dims = ("label", "wave")
     return xr.Dataset(
@@ -270,7 +269,7 @@ def _lsf(cube: xr.Dataset, bins: binning.Bins, light: da.Array) -> xr.DataArray:
     widths = da.blockwise(
         _lsf_block, "wl", lsf.data, "wyx", cube["spec_mask"].data, "wyx", light, "yx",
         delayed(bins), None, new_axes={"l": bins.label.size}, concatenate=True,
-        dtype=np.float32, meta=np.empty((0, 0), np.float32), token="sum-lsf",
+        dtype=np.float32, meta=np.empty((0, 0), np.float32), token="spatial-sum-lsf",
     )  # fmt: skip
     return xr.DataArray(widths.T, dims=("label", "wave"))
 
@@ -286,7 +285,7 @@ def _images(cube: xr.Dataset, bins: binning.Bins) -> xr.Dataset:
         sums = da.blockwise(
             _image_block, "bl", cube[name].data, "byx", delayed(bins), None,
             new_axes={"l": bins.label.size}, concatenate=True, dtype=np.float32,
-            meta=np.empty((0, 0), np.float32), token="sum-images",
+            meta=np.empty((0, 0), np.float32), token="spatial-sum-images",
         )  # fmt: skip
         out[name] = (("label", "band"), sums.T)
     return out
