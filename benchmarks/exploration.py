@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import readme
 import zarr
 from astropy.io import fits
 from isal import igzip
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-README = Path(__file__).with_name("README.md")
 KINDS = 2
 WAVE_RANGE = (6500.0, 6600.0)
 
@@ -364,15 +364,7 @@ def main() -> None:
         text = "\n".join([head, "", *made])
         print(text, flush=True)
         if options.write:
-            write(part, text)
-
-
-def write(part: str, text: str) -> None:
-    """Put the tables where those of before are."""
-    mark, end = f"<!-- exploration: {part} -->", f"<!-- end of exploration: {part} -->"
-    before, _, after = README.read_text().partition(mark)
-    rest = after.partition(end)[2]
-    README.write_text(f"{before}{mark}\n\n{text}\n\n{end}{rest}")
+            readme.put(f"exploration: {part}", text)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import dask
 import numpy as np
 import psutil
+import readme
 import xarray as xr
 
 import specphoto
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 REDSHIFT = 0.03
-README = Path(__file__).with_name("README.md")
-MARK, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 class Figure(NamedTuple):
@@ -398,8 +397,7 @@ def main() -> None:
             shutil.rmtree(folder)
     print(text)
     if options.write:
-        before, _, rest = README.read_text().partition(MARK)
-        README.write_text(f"{before}{MARK}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        readme.put("figures", text)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from unittest import mock
 
 import cloudpickle
 import distributed
+import readme
 from distributed import get_worker
 
 import specphoto
@@ -41,8 +42,6 @@ from specphoto.simulate import PixelGrid, simulate_galaxy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-README = Path(__file__).with_name("README.md")
-MARK, END = "<!-- sample -->", "<!-- end of sample -->"
 Row = tuple[str, str, str]
 
 
@@ -164,9 +163,7 @@ def main() -> None:
     made = table(rows())
     sys.stdout.write(f"{made}\n")
     if options.write:
-        before, _, after = README.read_text().partition(MARK)
-        _, end, rest = after.partition(END)
-        README.write_text(f"{before}{MARK}\n\n{made}\n\n{end}{rest}")
+        readme.put("sample", made)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import readme
 
 import specphoto
 from specphoto.pipeline import run
@@ -37,8 +38,6 @@ from test_browser_viewer import PLACE, READY
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-README = Path(__file__).with_name("README.md")
-MARK, END = "<!-- viewer -->", "<!-- end of viewer -->"
 # Milliseconds until an action shows in the document and the frame after it is drawn.
 # The clock starts in the page, when the button of the mouse comes up.
 CLICK = """(text) => {
@@ -198,9 +197,7 @@ def main() -> None:
         made = table(rows + index_rows())
     print(made)
     if options.write:
-        before, _, after = README.read_text().partition(MARK)
-        _, end, rest = after.partition(END)
-        README.write_text(f"{before}{MARK}\n\n{made}\n\n{end}{rest}")
+        readme.put("viewer", made)
 
 
 if __name__ == "__main__":

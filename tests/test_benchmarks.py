@@ -17,6 +17,7 @@ SCRIPT = FOLDER / "run.py"
 def test_measure__every_figure_beside_its_baseline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))  # for what benchmarks share
     spec = importlib.util.spec_from_file_location("benchmark_run", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -32,6 +33,20 @@ def test_measure__every_figure_beside_its_baseline(
     }  # fmt: skip
     assert all(f.seconds > 0 and f.baseline_seconds > 0 for f in figures)
     assert run.table(figures).count("\n| ") == len(figures) + 1
+
+
+def test_readme__a_section_is_replaced_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import readme  # type: ignore[import-not-found]
+
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- b -->\nold\n<!-- end of b -->\nc\n")
+    readme.put("b", "new", page)
+    assert page.read_text() == "a\n<!-- b -->\n\nnew\n\n<!-- end of b -->\nc\n"
+    with pytest.raises(ValueError, match="expected the marks <!-- d --> and <!-- end of d -->"):
+        readme.put("d", "lost", page)
 
 
 def test_exploration__one_pixel_is_less_than_its_file(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -12,6 +15,7 @@ import pytest
 from ssp_files import FACTS, emiles_like, write_fits
 
 from specphoto.errors import InputError
+from specphoto.io import fsps as fsps_module
 from specphoto.io.fsps import fsps_grid
 from specphoto.io.library import default_library, open_library, outline_library
 from specphoto.io.library_file import write_composites, write_pixedfit_library
@@ -164,6 +168,31 @@ def test_fsps_grid__says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsps", None)
     with pytest.raises(InputError, match=r"expected python-fsps that works.*pip install fsps"):
         fsps_grid()
+
+
+def test_fsps_grid__asks_of_python_fsps_only_what_it_has():
+    # read, not run: without the data of FSPS it cannot even be imported
+    installed = importlib.util.find_spec("fsps")
+    if installed is None:
+        pytest.skip("python-fsps has no wheel for this machine")
+    theirs = ast.parse((Path(installed.origin).parent / "fsps.py").read_text())
+    [population] = [node for node in theirs.body if isinstance(node, ast.ClassDef)
+                    and node.name == "StellarPopulation"]  # fmt: skip
+    methods = {node.name for node in population.body if isinstance(node, ast.FunctionDef)}
+    options = {word.arg for node in ast.walk(population) if isinstance(node, ast.Call)
+               for word in node.keywords}  # fmt: skip
+    options |= {arg.arg for node in ast.walk(population) if isinstance(node, ast.arguments)
+                for arg in node.args}  # fmt: skip
+    ours = ast.parse(inspect.getsource(fsps_module))
+    asked = {node.attr for node in ast.walk(ours) if isinstance(node, ast.Attribute)
+             and isinstance(node.value, ast.Name) and node.value.id == "population"}  # fmt: skip
+    assert asked >= {"wavelengths", "zlegend", "ssp_ages", "get_spectrum"}
+    assert asked <= methods
+    given = {word.arg for node in ast.walk(ours) if isinstance(node, ast.Call)
+             and ast.unparse(node.func) in ("fsps.StellarPopulation", "population.get_spectrum")
+             for word in node.keywords}  # fmt: skip
+    assert given >= {"sfh", "imf_type", "zmet", "peraa"}
+    assert given <= options
 
 
 def test_fsps_grid__asks_for_stars_alone_and_arranges_them(monkeypatch):
