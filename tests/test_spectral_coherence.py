@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from spectral_cases import BANDS, WAVE, P, Z, reference, truth
 
+from specphoto.photometry.filters import load_filters
 from specphoto.spectral.coherence import shrink
+from specphoto.spectral.pixel import Pixels, correct_pixels
 
 SIDE = 20
 Y, X = (a.ravel().astype(float) for a in np.indices((SIDE, SIDE)))
@@ -162,3 +165,40 @@ def test_shrink__own_is_the_derivative_by_the_pixels_coefficients():
             slope = (shrink(moved, cov, cov, X, Y, 1.0).coef[p] - out.coef[p]) / step
             # but for what one pixel does to the scatter
             np.testing.assert_allclose(slope, out.own[p, :, k], atol=0.01)
+
+
+def test_shrink__nothing_of_the_galaxy_leaks_into_the_field():
+    # one factor everywhere; populations change outwards, a lane is dusty, a region is full of
+    # H alpha of 300 Angstrom, another is masked
+    n = 24
+    y, x = (a.ravel().astype(float) for a in np.indices((n, n)))
+    radius = np.hypot(x - 11.5, y - 11.5)
+    lane, gas = np.abs(y - 8.0) < 2.0, np.hypot(x - 17.0, y - 17.0) < 4.0
+    hidden = (x < 6.0) & (y > 15.0)
+    _, spectra, photometry = truth(n * n)
+    order = np.argsort(photometry[:, 2] / photometry[:, 4])[np.argsort(np.argsort(radius))]
+    shared = reference()
+    band_waves = np.array([band.pivot for band in load_filters(list(BANDS))])
+    dusty = np.where(lane, 0.6, 0.0)[:, None]  # A(V), a screen as wavelength to the power -0.7
+    dim, dim_bands = (10.0 ** (-0.4 * dusty * (wave / 5500.0) ** -0.7)
+                      for wave in (WAVE, band_waves))  # fmt: skip
+    true, images = spectra[order] * dim, photometry[order] * dim_bands
+    line = np.exp(-0.5 * ((WAVE - 6564.61 * (1 + Z)) / 3.5) ** 2) / (3.5 * np.sqrt(2 * np.pi))
+    level = true[:, np.argmin(np.abs(WAVE - 6564.61 * (1 + Z)))]
+    glow = np.where(gas, 300.0 * (1 + Z) * level, 0.0)[:, None] * line
+    true, images = true + glow, images + glow @ shared.band_weight
+    rng = np.random.default_rng(11)
+    err = 0.1 * np.median(true, axis=1)[:, None] * np.ones_like(true)
+    data = Pixels(
+        images * (1.0 + 0.02 * rng.normal(size=images.shape)), 0.02 * images,
+        true / P + err * rng.normal(size=err.shape), err,
+        np.broadcast_to(hidden[:, None], err.shape),
+    )  # fmt: skip
+    found = correct_pixels(data, shared)
+    together = shrink(found.coef, found.cov, found.noise, x, y, 1.0)
+    assert not np.isfinite(together.coef[hidden]).any()
+    off = (together.coef @ shared.L / P - 1.0)[~hidden]
+    inner, lane, gas = (a[~hidden] for a in (radius < 6.0, lane, gas))
+    for part in (lane, gas, inner):
+        assert np.abs(off[part].mean(axis=0) - off[~part].mean(axis=0)).max() < 0.005
+    assert np.abs(off.mean(axis=0)).max() < 0.01
