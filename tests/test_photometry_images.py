@@ -13,7 +13,7 @@ import spatial_cases
 import xarray as xr
 from astropy.convolution import convolve_fft
 from astropy.io import fits
-from lazy import raise_if_computes
+from lazy import number, planned, raise_if_computes
 from reproject import reproject_exact
 from scipy import ndimage
 from spatial_cases import gaussian_sky, images, tan_wcs
@@ -398,6 +398,11 @@ def test_photometry_from_images__is_lazy_and_says_what_it_did(tmp_path):
     assert second["options"].pop("kernel")["worst_residual"] < 0.01
     assert second["options"] == {"psf": ds.attrs["psf"], "min_coverage": 0.95}
     json.dumps(ds.attrs)
+    names = planned(ds)
+    assert number(names, "spatial-image-tile") == 2
+    # the tile of the one that is a file, and the four sides of its border
+    assert number(names, "spatial-border-statistics") == 1
+    assert number(names, "read-cut") == 5
     out = computed(ds)
     assert out["stamp_image"].dtype == np.float32
     # the Galactic extinction is not corrected: the common step does it

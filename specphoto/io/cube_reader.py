@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -18,6 +17,7 @@ from specphoto.io.fits_group import describe_group
 from specphoto.io.fits_layout import ATTRIBUTES, image_dims
 from specphoto.io.fitsfile import open_fits, plane_chunks
 from specphoto.io.pixedfit_cube import is_pixedfit, open_pixedfit
+from specphoto.io.survey import lazily
 from specphoto.io.zarr_store import is_zarr
 
 if TYPE_CHECKING:
@@ -153,10 +153,10 @@ def _variable(file: FitsFile, entry: Mapping[str, Any], chunks: Chunks) -> xr.Va
     else:
         flags = file.dask(entry["mask"], blocks, dtype=np.uint8)
         if dtype.kind == "b":
-            data = da.map_blocks(_flagged, flags, bit=entry["bit"], dtype=dtype)
+            data = lazily(_flagged, flags, bit=entry["bit"], dtype=dtype)
         else:
             values = file.dask(hdu, blocks, dtype=dtype)
-            data = da.map_blocks(_unknown, values, flags, bit=entry["bit"], dtype=dtype)
+            data = lazily(_unknown, values, flags, bit=entry["bit"], dtype=dtype)
     return xr.Variable(stored, data, entry["attrs"]).transpose(*dims)
 
 

@@ -28,6 +28,7 @@ from specphoto.spatial.geometry import PixelFrame
 from specphoto.spatial.inputs import carry_psf, stated_psf
 from specphoto.spatial.kernel import kernel_report
 from specphoto.spatial.psf import PSF, broadest, known_psf, psf_attrs, psf_nodes
+from specphoto.tasks import task_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -150,7 +151,7 @@ def _convolved(
     convolved: da.Array = da.map_blocks(
         _convolve_block, *pair, kernel=kernel, stencil=stencil, min_coverage=min_coverage,
         trim=(depth[1], depth[2]), new_axis=0, chunks=((2,), *chunks), dtype=np.float64,
-        meta=np.empty((0, 0, 0, 0)),
+        meta=np.empty((0, 0, 0, 0)), token=task_name("spatial", _convolve_block),
     )  # fmt: skip
     return convolved
 

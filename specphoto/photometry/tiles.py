@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
-from dask.delayed import delayed
 from scipy.ndimage import gaussian_filter
 
 from specphoto.blas import single_thread
@@ -19,6 +17,7 @@ from specphoto.photometry import calibrate
 from specphoto.photometry import images as kernels
 from specphoto.spatial.geometry import corners_on
 from specphoto.spatial.kernel import SAME_FWHM, kernel_report, matching_kernel
+from specphoto.tasks import task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,7 +151,7 @@ def image_plane(
             if box is None:
                 row.append(da.full(shape, np.nan, chunks=shape))
                 continue
-            tile = delayed(_tile, pure=True)(
+            tile = task("spatial", _image_tile)(
                 *(_part(pixels, box) for pixels in (image.flux, image.noise, image.mask)),
                 statistics, corners[0] - box[1].start, corners[1] - box[0].start, kernel,
                 kind=image.noise_kind, factor=image.factor, sky=image.sky,
@@ -187,8 +186,12 @@ def _tile_side(corner_x: NDArray[np.float64], corner_y: NDArray[np.float64]) -> 
 def _part(pixels: Any, box: tuple[slice, slice]) -> Any:
     """Cut of an image: by a task where it is in a file."""
     if isinstance(pixels, FitsArray):
-        return delayed(getitem, pure=True)(pixels, box)
+        return task("read", _cut)(pixels, box)
     return None if pixels is None else pixels[box]
+
+
+def _cut(pixels: FitsArray, box: tuple[slice, slice]) -> NDArray[Any]:
+    return np.asarray(pixels[box])
 
 
 def _statistics(image: CalibratedImage) -> Delayed | None:
@@ -199,8 +202,7 @@ def _statistics(image: CalibratedImage) -> Delayed | None:
     parts = [
         [_part(pixels, box) for pixels in (image.flux, image.noise, image.mask)] for box in boxes
     ]
-    found: Delayed = delayed(_border_statistics, pure=True)(parts, image.noise_kind, image.sky)
-    return found
+    return task("spatial", _border_statistics)(parts, image.noise_kind, image.sky)
 
 
 def _border_statistics(
@@ -220,7 +222,7 @@ def _border_statistics(
     return level, calibrate.background(scaled)[1]
 
 
-def _tile(
+def _image_tile(
     flux: NDArray[Any],
     noise: NDArray[Any] | None,
     mask: NDArray[Any] | None,
