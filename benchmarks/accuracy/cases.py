@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from specphoto.spectral.library import Library
     from specphoto.spectral.reference import Method
 
-__all__ = ["BANDS", "Case", "Recovery", "Truth", "coherent", "recover", "reference", "truth",
-           "velocity"]  # fmt: skip
+__all__ = ["BANDS", "Case", "Recovery", "Truth", "coherent", "exact", "recover", "reference",
+           "truth", "velocity"]  # fmt: skip
 
 BANDS = ("galex_fuv", "galex_nuv", "sdss_u", "sdss_g", "sdss_r", "sdss_i", "sdss_z", "2mass_j",
          "2mass_h", "2mass_k")  # fmt: skip
@@ -96,6 +96,11 @@ def reference(
     more = {} if template_error is None else {"template_error": template_error}
     return make_reference(models, (photometry, shape, beyond), REDSHIFT, WAVE, LSF, filters, floor,
                           line_window=500.0, method=method, **more)  # fmt: skip
+
+
+def exact(shared: Reference) -> Reference:
+    """The same for bands whose zero points are known to be exact (``model_error=0``)."""
+    return replace(shared, floor=np.where(np.isfinite(shared.floor), 0.0, np.inf))
 
 
 def oracle(name: str, n_model: int = 12_000) -> Reference:
