@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
@@ -138,7 +139,8 @@ def spectrum() -> tuple[np.ndarray, np.ndarray]:
 def test_prospector__its_model_of_the_spectrum_is_the_observation(
     spectrum: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # FSPS, which is not here, has the list of lines
+    # the data of FSPS, which are not here, have the list of lines; without them it cannot be had
+    monkeypatch.setitem(sys.modules, "fsps", None)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "emlines_info.dat").write_text("6564.6,Halpha\n6585.3,[N II]\n")
     monkeypatch.setenv("SPS_HOME", str(tmp_path))

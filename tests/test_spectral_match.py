@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import dask
+import dask.array as da
 import h5py
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from specphoto.photometry.synthetic import photon_weights
 from specphoto.spatial.sums import sum_spectra
 from specphoto.spectral.match import match_spectral
 from specphoto.spectral.pixel import Pixels, correct_pixels
+from specphoto.spectral.velocity import with_given
 
 ADDED = (
     "corr_coef", "corr_cov", "corr_photo_cov", "corr_factor", "corr_factor_err", "mod_flux", "chi2",
@@ -587,6 +589,39 @@ def test_match_spectral__needs_channels(cube, n, order):
 def test_match_spectral__refuses_orders(cube, order):
     with pytest.raises(InputError, match=rf"order: expected 0 to 10, found {order}"):
         match(cube, order=order)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": 2.5}, r"order: expected a whole number, found 2\.5"),
+        ({"block": 0}, "block: expected 1 or more, found 0"),
+        ({"model_error": -0.1}, r"model_error: expected 0 or more, found -0\.1"),
+        ({"model_error": np.nan}, "model_error: expected a finite number, found nan"),
+        ({"band_error": {"sdss_g": -1.0}}, r"band_error of sdss_g: expected 0 or more"),
+        ({"min_snr": np.nan}, "min_snr: expected a finite number, found nan"),
+        ({"line_window": 0.0}, "line_window: expected 1 or more, found 0"),
+        ({"redshift": "0.03"}, "expected a redshift .* found '0.03'"),
+        ({"velocity": 9000.0}, "velocity: expected at most 3000 km/s either way, found 9000"),
+        ({"velocity": np.inf}, "velocity: expected at most 3000 km/s"),
+    ],
+)
+def test_match_spectral__refuses_numbers_that_mean_nothing(cube, options, message):
+    if "velocity" in options:
+        shape = (cube.sizes["y"], cube.sizes["x"])
+        options = {"velocity": np.full(shape, options["velocity"])}
+    with pytest.raises(InputError, match=message):
+        match(cube, **options)
+
+
+def test_with_given__goes_by_the_names_of_dimensions_and_leaves_out_what_no_star_does(cube):
+    shape = (cube.sizes["y"], cube.sizes["x"])
+    field = xr.DataArray(np.arange(np.prod(shape), dtype=float).reshape(shape), dims=("y", "x"))
+    given = with_given(cube, field.transpose("x", "y"))["spec_velocity"]
+    np.testing.assert_array_equal(given.values, field.values)
+    fast = da.from_array(np.where(field.data > 3, np.inf, field.data))
+    lazy = with_given(cube, fast)["spec_velocity"].values
+    np.testing.assert_array_equal(np.isfinite(lazy), field.values <= 3)
 
 
 def test_match_spectral__names_a_library_that_is_not_there(cube):

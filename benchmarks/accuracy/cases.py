@@ -52,7 +52,8 @@ class Case:
     ``tilt``) or 'field' (up to ``tilt``, and as much as a third of it from end to end of the
     field); ``zero_point`` draws shared errors of the bands. Pixels lie on a square; with ``beam``
     above 1 the noise of the images is that of pixels that share so many, and populations change
-    from the middle outwards. ``speed`` is the scatter of the velocities, km/s.
+    from the middle outwards; ``mixed`` has the beam mix the populations, too. ``speed`` is the
+    scatter of the velocities, km/s.
     """
 
     family: str
@@ -65,6 +66,7 @@ class Case:
     n_pixel: int = 300
     seed: int = 1
     speed: float = SPEED
+    mixed: bool = False
 
 
 class Truth(NamedTuple):
@@ -147,6 +149,8 @@ def truth(case: Case) -> Truth:
             np.argsort(np.argsort(radius(case)))
         ]
         spectra, photometry = spectra[order], photometry[order]
+    if case.mixed:
+        spectra, photometry = (over_beam(case, values) for values in (spectra, photometry))
     shift = rng.normal(scale=case.speed / CHANNEL, size=case.n_pixel)
     moved = np.stack([
         ndimage.gaussian_filter1d(np.interp(np.arange(WAVE.size) - d, np.arange(WAVE.size), row),
@@ -193,6 +197,16 @@ def image_noise(case: Case, rng: np.random.Generator) -> NDArray[np.float64]:
         white = ndimage.gaussian_filter(white, (sigma, sigma, 0.0), mode="wrap")
         white *= np.sqrt(case.beam)
     return white.reshape(side**2, -1)[: case.n_pixel]
+
+
+def over_beam(case: Case, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values of pixels ``(n_pixel, n)`` averaged over the beam; the square must be full."""
+    side = int(np.ceil(np.sqrt(case.n_pixel)))
+    sigma = np.sqrt(case.beam / (4.0 * np.pi))
+    square = values.reshape(side, side, -1)
+    return np.asarray(
+        ndimage.gaussian_filter(square, (sigma, sigma, 0.0), mode="nearest").reshape(values.shape)
+    )
 
 
 def _factors(case: Case, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ import platform
 import re
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,6 +81,8 @@ def pooled(n: int) -> Iterator[Row]:
               for name in TEST for s in range(1, 7)]  # fmt: skip
     names = "best", "bayesian", "coherent", BAYESIAN_EXACT, COHERENT_EXACT
     yield from methods("the same as galaxies", fields, names)
+    mixed = [replace(field, mixed=True) for field in fields]
+    yield from methods("and populations mixed over the beam", mixed, names[:3])
     shared = [Case(name, 0.03, 5.0, "field", n_pixel=n, beam=BEAM, seed=s, zero_point=True)
               for name in TEST for s in range(1, 7)]  # fmt: skip
     yield from methods("and shared zero points", shared, ("best", "bayesian", "coherent"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -176,6 +178,10 @@ def match_spectral(
     validate(cube, "spec_flux", "spec_err", "spec_mask", "photo_flux", "photo_err", "wave",
              verb="match_spectral")  # fmt: skip
     redshift = _redshift(cube, redshift)
+    _check_numbers(
+        {"order": order, "block": block, "model_error": model_error, "line_window": line_window,
+         "min_snr": min_snr, **{f"band_error of {k}": v for k, v in (band_error or {}).items()}}
+    )  # fmt: skip
     _check(cube, order, compat, compat_options)
     _check_method(method)
     source = _source(library)
@@ -233,12 +239,30 @@ def match_spectral(
 
 def _redshift(cube: xr.Dataset, option: float | None) -> float:
     value = cube.attrs.get("redshift") if option is None else option
-    if value is None or not np.isfinite(value) or value <= -1.0:
+    if not isinstance(value, Real) or not math.isfinite(value) or value <= -1.0:
         raise InputError(
             identify(cube), expected="a redshift for the spectral match",
-            found=f"{value}", remedy="give one (redshift=..., --redshift)",
+            found=f"{value!r}", remedy="give one (redshift=..., --redshift)",
         )  # fmt: skip
     return float(value)
+
+
+def _check_numbers(options: Mapping[str, Any]) -> None:
+    """Refuse numbers that are none, or have no meaning."""
+    for name, value in options.items():
+        whole = name in ("order", "block")
+        least = {"block": 1, "line_window": 1.0}.get(name, 0)
+        kind = Integral if whole else Real
+        if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+            raise InputError(
+                name, expected="a whole number" if whole else "a finite number",
+                found=repr(value), remedy="give one",
+            )  # fmt: skip
+        if name != "order" and value < least:
+            raise InputError(
+                name, expected=f"{least:g} or more", found=f"{value:g}",
+                remedy="leave it at its default",
+            )  # fmt: skip
 
 
 def _check(

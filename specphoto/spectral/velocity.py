@@ -26,6 +26,8 @@ __all__ = ["Template", "make_template", "with_given", "with_measured"]
 _BLUEST = 4050.0
 _REDDEST = 8900.0
 _MODELS = 100
+# No star of a galaxy moves faster against it: such a map holds something else, c z for one.
+_FASTEST = 3000.0
 
 #: Spectrum at the galaxy's redshift, and the channels that count, ``(n_wave,)`` both.
 Template = tuple["NDArray[np.float64]", "NDArray[np.bool_]"]
@@ -110,18 +112,31 @@ def with_given(cube: xr.Dataset, velocity: xr.DataArray | ArrayLike) -> xr.Datas
     cube
         The matched cube.
     velocity
-        ``(y, x)`` on its pixels, km/s relative to its redshift; NaN: moves with the galaxy.
+        ``(y, x)`` on its pixels, km/s relative to its redshift; NaN: moves with the galaxy, and
+        so does what is faster than 3000 km/s in a map that is lazy.
 
     Raises
     ------
     InputError
-        If the map has another shape.
+        If the map has another shape or other dimensions, or is faster than that.
     """
-    field = velocity.data if isinstance(velocity, xr.DataArray) else np.asarray(velocity)
+    if isinstance(velocity, xr.DataArray) and set(velocity.dims) == {"y", "x"}:
+        velocity = velocity.transpose("y", "x")
+    field = velocity.data if isinstance(velocity, xr.DataArray) else velocity
+    field = field if isinstance(field, da.Array) else np.asarray(field)
     shape = (cube.sizes["y"], cube.sizes["x"])
     if field.shape != shape:
         raise InputError(
             f"{identify(cube)}: velocity", expected=f"a map (y, x) of shape {shape}",
             found=f"{field.shape}", remedy="bring it to the pixels of the matched cube",
         )  # fmt: skip
-    return cube.assign(spec_velocity=(("y", "x"), da.asarray(field).astype(np.float32)))
+    if isinstance(field, np.ndarray) and (np.abs(np.nan_to_num(field)) > _FASTEST).any():
+        raise InputError(
+            f"{identify(cube)}: velocity", expected=f"at most {_FASTEST:.0f} km/s either way",
+            found=f"{np.abs(np.nan_to_num(field)).max():.4g}",
+            remedy="give velocities relative to the galaxy's redshift, NaN where unknown",
+        )  # fmt: skip
+    field = da.asarray(field).astype(np.float32)
+    return cube.assign(
+        spec_velocity=(("y", "x"), da.where(np.abs(field) <= _FASTEST, field, np.float32(np.nan)))
+    )
