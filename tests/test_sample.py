@@ -119,6 +119,24 @@ def test_run__driver_killed_and_resumed(tmp_path: Path, two_threads: Client) -> 
         )
 
 
+def test_run_sample__interrupted_on_a_client_that_goes_on(
+    tmp_path: Path, two_threads: Client
+) -> None:
+    file = write_sample(tmp_path, 1)
+    aside = tmp_path / "out" / ".g0.zarr.1-ab.part"
+
+    def interrupt(_: Status) -> None:
+        aside.mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sample(file, client=two_threads, progress=interrupt)
+    # a worker may still be at it; whoever starts next cleans up
+    assert aside.is_dir()
+    run_sample(file, client=two_threads)
+    assert contents(tmp_path / "out") == ["g0.zarr", "summary.csv", "summary.parquet"]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 MB of its own, or a skip that says why."""
