@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,13 +13,16 @@ import time
 from typing import TYPE_CHECKING
 
 import dask
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
+import zarr
 from distributed import Client, LocalCluster, get_worker
 from galaxy_files import tiny_galaxy
 from sample_files import contents, product, wait_for, write_sample
 
+import specphoto
 from specphoto.errors import InputError
 from specphoto.sample import Sample, read_status, run_sample
 from specphoto.sample.drive import Work, drive
@@ -135,6 +139,53 @@ def test_run_sample__interrupted_on_a_client_that_goes_on(
     assert aside.is_dir()
     run_sample(file, client=two_threads)
     assert contents(tmp_path / "out") == ["g0.zarr", "summary.csv", "summary.parquet"]
+
+
+def test_run_sample__damaged_products_are_replaced_when_told(
+    tmp_path: Path, two_threads: Client
+) -> None:
+    def damage() -> None:
+        (out / "g0.zarr" / "zarr.json").unlink()
+        os.truncate(out / "g0.fits", 1_000_000)
+        # its record is lost as well, or the product would not be looked at
+        (out / "sample.jsonl").unlink()
+
+    out = tmp_path / "out"
+    file = write_sample(tmp_path, 1, formats=("zarr", "fits"))
+    run_sample(file, client=two_threads)
+    before = product(out, "g0")
+    damage()
+    failures = run_sample(file, client=two_threads).status.failures
+    assert "g0.zarr: expected no product" in failures["g0"]
+    assert (
+        "found one of unknown options, or a damaged one; say changed='recompute'"
+        in (failures["g0"])
+    )
+    assert run_sample(file, client=two_threads, changed="recompute").status.done == 1
+    xr.testing.assert_identical(product(out, "g0"), before)
+    specphoto.open_cube(out / "g0.fits")
+
+
+@pytest.mark.parametrize("what", ["folder", "group", "cube"])
+def test_run_sample__what_is_no_product_is_never_replaced(
+    tmp_path: Path, two_threads: Client, what: str
+) -> None:
+    kind = "fits" if what == "cube" else "zarr"
+    file = write_sample(tmp_path, 1, formats=(kind,))
+    there = tmp_path / "out" / f"g0.{kind}"
+    there.parent.mkdir()
+    if what == "cube":
+        shutil.copy(tiny_galaxy().cube.path, there)
+    elif what == "group":
+        zarr.create_group(there).create_array("work", data=np.arange(3))
+    else:
+        there.mkdir()
+        (there / "thesis.tex").write_text("years of work")
+    before = [p.read_bytes() for p in (there, *sorted(there.rglob("*"))) if p.is_file()]
+    outcome = run_sample(file, client=two_threads, changed="recompute")
+    assert re.search(r"expected a (Zarr folder|product) to replace", outcome.status.failures["g0"])
+    after = [p.read_bytes() for p in (there, *sorted(there.rglob("*"))) if p.is_file()]
+    assert before == after
 
 
 @pytest.fixture

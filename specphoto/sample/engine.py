@@ -73,7 +73,7 @@ def run_sample(
         Computes; by default the cluster of the sample is opened for as long as it is needed.
     changed
         What happens to products that other options, files or versions made: the run is refused,
-        or they are computed anew and replaced.
+        or they are computed anew and replaced. Damaged ones are replaced with 'recompute', too.
     progress
         Called with the status about once a second.
     opened
