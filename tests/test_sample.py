@@ -84,6 +84,24 @@ def test_run_sample__kept_refused_recomputed(tmp_path: Path, two_threads: Client
     assert product(tmp_path / "out", "g0").sizes["order"] == 3
 
 
+def test_run_sample__another_format_is_refused_before_anything_is_lost(
+    tmp_path: Path, two_threads: Client
+) -> None:
+    run_sample(write_sample(tmp_path, 1), client=two_threads)
+    file = write_sample(tmp_path, 1, formats=("zarr", "fits"))
+    with pytest.raises(InputError, match=r"1 of others \(g0: formats: .*--changed recompute"):
+        run_sample(file, client=two_threads)
+    assert read_status(tmp_path / "out").done == 1
+    assert run_sample(write_sample(tmp_path, 1), client=two_threads).kept == 1
+    file = write_sample(tmp_path, 1, formats=("zarr", "fits"))
+    assert run_sample(file, client=two_threads, changed="recompute").status.done == 1
+    assert (tmp_path / "out" / "g0.fits").is_file()
+    # one of two products that is gone is made again, with nothing said of changes
+    (tmp_path / "out" / "g0.fits").unlink()
+    assert run_sample(file, client=two_threads).computed == 1
+    assert (tmp_path / "out" / "g0.fits").is_file()
+
+
 def test_run_sample__second_run_refused(tmp_path: Path) -> None:
     file = write_sample(tmp_path, 1)
     (tmp_path / "out").mkdir()

@@ -164,11 +164,13 @@ def plan(
     for target in sample.targets:
         identity = identity_of(sample, target, libraries)
         record = records.get(target.name, {})
-        paths = product_paths(sample.output, target.name, sample.formats)
-        there = record.get("event") == "done" and all(p.exists() for p in paths.values())
-        if there and record.get("identity") == identity:
+        paths = product_paths(sample.output, target.name, sample.formats).values()
+        there = [record.get("event") == "done" and p.exists() for p in paths]
+        same = record.get("identity") == identity
+        if same and all(there):
             continue
-        if there:
+        # one is enough: another format may have been asked for since
+        if any(there) and not same:
             other.append((target.name, differences(record.get("identity", {}), identity)))
         work.append(_work(sample, target, identity, replace=changed == "recompute"))
     if other and changed == "refuse":
