@@ -24,7 +24,7 @@ from sample_files import contents, product, wait_for, write_sample
 
 import specphoto
 from specphoto.errors import InputError
-from specphoto.sample import Sample, read_status, run_sample
+from specphoto.sample import Sample, read_status, run_sample, write_summary
 from specphoto.sample.drive import Work, drive
 from specphoto.sample.journal import Journal, locked
 
@@ -335,6 +335,30 @@ def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:
     journal.append("failed", name="b", reason="a cloud")
     status = read_status(tmp_path)
     assert (status.done, status.failures) == (1, {"b": "a cloud"})
+
+
+def test_run_sample__galaxies_no_longer_of_the_sample_do_not_count(
+    tmp_path: Path, two_threads: Client
+) -> None:
+    gone = f"gone,{tmp_path}/gone.fits,{tiny_galaxy().photometry.path},\n"
+    assert run_sample(write_sample(tmp_path, 2, rows=gone), client=two_threads).status.failed == 1
+    outcome = run_sample(write_sample(tmp_path, 1), client=two_threads)
+    for status in (outcome.status, read_status(tmp_path / "out")):
+        assert (status.total, status.done, status.failed, status.failures) == (1, 1, 0, {})
+    assert [r["name"] for r in pq.read_table(outcome.parquet).to_pylist()] == ["g0"]
+    # the one that comes back is still known to be whole
+    assert run_sample(write_sample(tmp_path, 2), client=two_threads).kept == 2
+
+
+def test_journal__of_an_earlier_version_counts_all(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append("start", total=2, whole=0)
+    journal.extend([{"event": "done", "name": "a"}, {"event": "failed", "name": "b"}])
+    assert read_status(tmp_path).done == read_status(tmp_path).failed == 1
+    assert [r["name"] for r in pq.read_table(write_summary(tmp_path)[0]).to_pylist()] == ["a", "b"]
+    journal.append("start", total=1, whole=1, names=["a"])
+    assert (read_status(tmp_path).done, read_status(tmp_path).failed) == (1, 0)
+    assert [r["name"] for r in pq.read_table(write_summary(tmp_path)[0]).to_pylist()] == ["a"]
 
 
 def test_run_sample__sent_again_and_not_ended_is_looked_at(

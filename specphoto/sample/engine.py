@@ -100,7 +100,8 @@ def run_sample(
         for event in journal.events():
             journal.tally.add(event)
         work, kept = plan(sample, journal.records(), changed)
-        journal.append("start", total=len(sample.targets), whole=kept)
+        names = [target.name for target in sample.targets]
+        journal.append("start", total=len(names), whole=kept, names=names)
         # on a client of the caller's, galaxies go on when this ends early; ours ends with it
         running = client is not None
         try:

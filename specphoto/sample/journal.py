@@ -108,6 +108,16 @@ class Journal:
                 found.pop(event["name"], None)
         return found
 
+    def names(self) -> frozenset[str] | None:
+        """Return the galaxies that the last run was asked for; None where it did not tell."""
+        starts = [event for event in self.events() if event["event"] == "start"]
+        return _names(starts[-1]) if starts else None
+
+
+def _names(start: Mapping[str, Any]) -> frozenset[str] | None:
+    # journals of earlier versions told only how many
+    return frozenset(start["names"]) if "names" in start else None
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
@@ -180,12 +190,17 @@ class Status:
 
 
 class Tally:
-    """Counts of the events of a journal, kept up to date line by line."""
+    """Counts of the events of a journal, kept up to date line by line.
+
+    Galaxies count that the last run was asked for: others are no longer of the sample, though
+    what is told of them may be of use to a later run.
+    """
 
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         self._sent: set[str] = set()
+        self._names: frozenset[str] | None = None
         self._total = self._ended = 0
         self._start = self._latest = float("nan")
 
@@ -195,6 +210,7 @@ class Tally:
         if kind == "start":
             # what was on its way in an earlier run is so no more
             self._sent.clear()
+            self._names = _names(event)
             self._total, self._ended, self._start = event["total"], 0, event["time"]
             self._latest = float("nan")
         elif kind == "sent":
@@ -216,10 +232,12 @@ class Tally:
     def status(self, *, active: bool) -> Status:
         """Return the counts as they are."""
         took = self._latest - self._start
+        ended = [n for n in self._last if self._names is None or n in self._names]
+        failures = {n: self._failures[n] for n in ended if n in self._failures}
         return Status(
-            self._total, len(self._last) - len(self._failures), len(self._failures),
+            self._total, len(ended) - len(failures), len(failures),
             len(self._sent) if active else 0, self._ended / took if took > 0 else float("nan"),
-            active, dict(self._failures),
+            active, failures,
         )  # fmt: skip
 
 
