@@ -114,6 +114,15 @@ def test_run_sample__second_run_refused(tmp_path: Path) -> None:
         run_sample(file)
 
 
+def test_locked__while_the_status_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with (tmp_path / "sample.lock").open("w") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(reader, fcntl.LOCK_UN))
+        with locked(tmp_path):
+            assert "process" in (tmp_path / "sample.lock").read_text()
+
+
 def test_run__driver_killed_and_resumed(tmp_path: Path, two_threads: Client) -> None:
     calm = write_sample(tmp_path / "undisturbed", 3)
     run_sample(calm, client=two_threads)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "Status", "locked", "read_status"]
 
 _JOURNAL, _LOCK = "sample.jsonl", "sample.lock"
+# Two seconds for a lock, by looking again.
+_TRIES, _PAUSE = 21, 0.1
 
 
 class Journal:
@@ -135,7 +137,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     with (folder / _LOCK).open("ab+", buffering=0) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(fcntl, file)
         except BlockingIOError:
             file.seek(0)
             raise InputError(
@@ -152,6 +154,16 @@ def locked(folder: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
+
+
+def _take(fcntl: Any, file: Any) -> None:
+    """Lock a file for this process alone; who only asks for the status has it for a moment."""
+    for _ in range(_TRIES - 1):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_PAUSE)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @dataclass(frozen=True)
