@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 LIBRARY = Path(__file__).parent / "data" / "peer" / "library_reduced.hdf5"
 
 
-def write_sample(folder: Path, number: int, *, options: str = "", rows: str = "") -> Path:
+def write_sample(
+    folder: Path, number: int, *, options: str = "", rows: str = "",
+    formats: tuple[str, ...] = ("zarr",),
+) -> Path:  # fmt: skip
     """A sample file of `number` times the tiny galaxy, and further rows of its table.
 
     Columns are name, cube, photometry and library, where empty that of the sample.
@@ -31,7 +34,7 @@ def write_sample(folder: Path, number: int, *, options: str = "", rows: str = ""
     (folder / "targets.csv").write_text("\n".join(table))
     file = folder / "sample.toml"
     file.write_text(
-        'output = "out"\nformats = ["zarr"]\ngalaxy_memory = "500MB"\n'
+        f'output = "out"\nformats = {list(formats)}\ngalaxy_memory = "500MB"\n'
         f'[targets]\ntable = "targets.csv"\n[options]\nlibrary = "{LIBRARY}"\n{options}\n'
     )
     return file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,15 +13,18 @@ import time
 from typing import TYPE_CHECKING
 
 import dask
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
+import zarr
 from distributed import Client, LocalCluster, get_worker
 from galaxy_files import tiny_galaxy
 from sample_files import contents, product, wait_for, write_sample
 
+import specphoto
 from specphoto.errors import InputError
-from specphoto.sample import Sample, read_status, run_sample
+from specphoto.sample import Sample, read_status, run_sample, write_summary
 from specphoto.sample.drive import Work, drive
 from specphoto.sample.journal import Journal, locked
 
@@ -80,6 +84,24 @@ def test_run_sample__kept_refused_recomputed(tmp_path: Path, two_threads: Client
     assert product(tmp_path / "out", "g0").sizes["order"] == 3
 
 
+def test_run_sample__another_format_is_refused_before_anything_is_lost(
+    tmp_path: Path, two_threads: Client
+) -> None:
+    run_sample(write_sample(tmp_path, 1), client=two_threads)
+    file = write_sample(tmp_path, 1, formats=("zarr", "fits"))
+    with pytest.raises(InputError, match=r"1 of others \(g0: formats: .*--changed recompute"):
+        run_sample(file, client=two_threads)
+    assert read_status(tmp_path / "out").done == 1
+    assert run_sample(write_sample(tmp_path, 1), client=two_threads).kept == 1
+    file = write_sample(tmp_path, 1, formats=("zarr", "fits"))
+    assert run_sample(file, client=two_threads, changed="recompute").status.done == 1
+    assert (tmp_path / "out" / "g0.fits").is_file()
+    # one of two products that is gone is made again, with nothing said of changes
+    (tmp_path / "out" / "g0.fits").unlink()
+    assert run_sample(file, client=two_threads).computed == 1
+    assert (tmp_path / "out" / "g0.fits").is_file()
+
+
 def test_run_sample__second_run_refused(tmp_path: Path) -> None:
     file = write_sample(tmp_path, 1)
     (tmp_path / "out").mkdir()
@@ -90,6 +112,15 @@ def test_run_sample__second_run_refused(tmp_path: Path) -> None:
         ),
     ):
         run_sample(file)
+
+
+def test_locked__while_the_status_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with (tmp_path / "sample.lock").open("w") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(reader, fcntl.LOCK_UN))
+        with locked(tmp_path):
+            assert "process" in (tmp_path / "sample.lock").read_text()
 
 
 def test_run__driver_killed_and_resumed(tmp_path: Path, two_threads: Client) -> None:
@@ -117,6 +148,71 @@ def test_run__driver_killed_and_resumed(tmp_path: Path, two_threads: Client) -> 
         xr.testing.assert_identical(
             product(tmp_path / "out", name), product(tmp_path / "undisturbed" / "out", name)
         )
+
+
+def test_run_sample__interrupted_on_a_client_that_goes_on(
+    tmp_path: Path, two_threads: Client
+) -> None:
+    file = write_sample(tmp_path, 1)
+    aside = tmp_path / "out" / ".g0.zarr.1-ab.part"
+
+    def interrupt(_: Status) -> None:
+        aside.mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sample(file, client=two_threads, progress=interrupt)
+    # a worker may still be at it; whoever starts next cleans up
+    assert aside.is_dir()
+    run_sample(file, client=two_threads)
+    assert contents(tmp_path / "out") == ["g0.zarr", "summary.csv", "summary.parquet"]
+
+
+def test_run_sample__damaged_products_are_replaced_when_told(
+    tmp_path: Path, two_threads: Client
+) -> None:
+    def damage() -> None:
+        (out / "g0.zarr" / "zarr.json").unlink()
+        os.truncate(out / "g0.fits", 1_000_000)
+        # its record is lost as well, or the product would not be looked at
+        (out / "sample.jsonl").unlink()
+
+    out = tmp_path / "out"
+    file = write_sample(tmp_path, 1, formats=("zarr", "fits"))
+    run_sample(file, client=two_threads)
+    before = product(out, "g0")
+    damage()
+    failures = run_sample(file, client=two_threads).status.failures
+    assert "g0.zarr: expected no product" in failures["g0"]
+    assert (
+        "found one of unknown options, or a damaged one; say changed='recompute'"
+        in (failures["g0"])
+    )
+    assert run_sample(file, client=two_threads, changed="recompute").status.done == 1
+    xr.testing.assert_identical(product(out, "g0"), before)
+    specphoto.open_cube(out / "g0.fits")
+
+
+@pytest.mark.parametrize("what", ["folder", "group", "cube"])
+def test_run_sample__what_is_no_product_is_never_replaced(
+    tmp_path: Path, two_threads: Client, what: str
+) -> None:
+    kind = "fits" if what == "cube" else "zarr"
+    file = write_sample(tmp_path, 1, formats=(kind,))
+    there = tmp_path / "out" / f"g0.{kind}"
+    there.parent.mkdir()
+    if what == "cube":
+        shutil.copy(tiny_galaxy().cube.path, there)
+    elif what == "group":
+        zarr.create_group(there).create_array("work", data=np.arange(3))
+    else:
+        there.mkdir()
+        (there / "thesis.tex").write_text("years of work")
+    before = [p.read_bytes() for p in (there, *sorted(there.rglob("*"))) if p.is_file()]
+    outcome = run_sample(file, client=two_threads, changed="recompute")
+    assert re.search(r"expected a (Zarr folder|product) to replace", outcome.status.failures["g0"])
+    after = [p.read_bytes() for p in (there, *sorted(there.rglob("*"))) if p.is_file()]
+    assert before == after
 
 
 @pytest.fixture
@@ -248,6 +344,30 @@ def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:
     journal.append("failed", name="b", reason="a cloud")
     status = read_status(tmp_path)
     assert (status.done, status.failures) == (1, {"b": "a cloud"})
+
+
+def test_run_sample__galaxies_no_longer_of_the_sample_do_not_count(
+    tmp_path: Path, two_threads: Client
+) -> None:
+    gone = f"gone,{tmp_path}/gone.fits,{tiny_galaxy().photometry.path},\n"
+    assert run_sample(write_sample(tmp_path, 2, rows=gone), client=two_threads).status.failed == 1
+    outcome = run_sample(write_sample(tmp_path, 1), client=two_threads)
+    for status in (outcome.status, read_status(tmp_path / "out")):
+        assert (status.total, status.done, status.failed, status.failures) == (1, 1, 0, {})
+    assert [r["name"] for r in pq.read_table(outcome.parquet).to_pylist()] == ["g0"]
+    # the one that comes back is still known to be whole
+    assert run_sample(write_sample(tmp_path, 2), client=two_threads).kept == 2
+
+
+def test_journal__of_an_earlier_version_counts_all(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append("start", total=2, whole=0)
+    journal.extend([{"event": "done", "name": "a"}, {"event": "failed", "name": "b"}])
+    assert read_status(tmp_path).done == read_status(tmp_path).failed == 1
+    assert [r["name"] for r in pq.read_table(write_summary(tmp_path)[0]).to_pylist()] == ["a", "b"]
+    journal.append("start", total=1, whole=1, names=["a"])
+    assert (read_status(tmp_path).done, read_status(tmp_path).failed) == (1, 0)
+    assert [r["name"] for r in pq.read_table(write_summary(tmp_path)[0]).to_pylist()] == ["a"]
 
 
 def test_run_sample__sent_again_and_not_ended_is_looked_at(

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from specphoto.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["require_space", "staged"]
+__all__ = ["require_space", "staged", "sweep"]
 
 
 @contextmanager
@@ -36,7 +36,8 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the product exists and `overwrite` is False, or its folder does not exist.
+        If the product exists and `overwrite` is False, its folder does not exist, or what was
+        written was taken away before it was whole.
     """
     final = Path(path)
     if not final.parent.is_dir():
@@ -50,6 +51,15 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
         yield aside
         _refuse_existing(final, overwrite)
         _publish(aside, final)
+    except FileNotFoundError as error:
+        _remove(aside)
+        if error.filename is None or aside.name not in str(error.filename):
+            raise
+        raise InputError(
+            str(final), expected="what is written to stay until it is whole",
+            found="it taken away, as by another run that began on the folder",
+            remedy="start again when no other run works there",
+        ) from error  # fmt: skip
     except BaseException:
         _remove(aside)
         raise
@@ -64,6 +74,9 @@ def _refuse_existing(final: Path, overwrite: bool) -> None:
 
 
 def _publish(aside: Path, final: Path) -> None:
+    # folders are Zarr groups: one that was swept, and put back by a block that came later, has
+    # lost what it began with
+    (aside / "zarr.json" if aside.is_dir() else aside).stat()
     for part in [aside] if aside.is_file() else aside.rglob("*"):
         # a name must not reach the disk before its data do
         if part.is_file():
@@ -101,6 +114,24 @@ def _remove(path: Path) -> None:
         time.sleep(0.1)
         if not path.exists():
             return
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left aside in a folder; what is being published stays whole.
+
+    Who writes holds no lock, so it may still be at it. A folder that is emptied can be renamed
+    meanwhile, and then a product has files missing. So each is renamed first: either its product
+    has its name by then and is not touched, or it is gone and publishing it fails.
+    """
+    for path in [*folder.glob(".*.part"), *folder.glob(".*.old")]:
+        with suppress(OSError):
+            # a name of its own: a block that comes late may put the folder back, to be swept again
+            path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}.swept"))
+    for path in folder.glob(".*.swept"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def require_space(path: Path, size: int, name: str) -> None:

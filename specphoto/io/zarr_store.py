@@ -65,6 +65,13 @@ def is_zarr(path: Path) -> bool:
     return (path / "zarr.json").is_file()
 
 
+def _was_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr group, or what is left of one: nothing, or arrays alone."""
+    if not path.is_dir():
+        return False
+    return is_zarr(path) or not any(path.iterdir()) or any(path.glob("*/zarr.json"))
+
+
 def prepare_zarr(
     ds: xr.Dataset, aside: Path, *, path: str | os.PathLike[str]
 ) -> list[tuple[xr.Variable, Target]]:
@@ -77,9 +84,9 @@ def prepare_zarr(
     aside
         Folder to make.
     path
-        Its name to be: if something is there, it must be a Zarr folder.
+        Its name to be: if something is there, it must be a Zarr folder, whole or damaged.
     """
-    if Path(path).exists() and not is_zarr(Path(path)):
+    if Path(path).exists() and not _was_zarr(Path(path)):
         raise InputError(
             str(path), expected="a Zarr folder to replace", found="something else",
             remedy="choose another name",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ from distributed import performance_report
 
 from specphoto import cluster
 from specphoto.errors import InputError
+from specphoto.io.staging import sweep
 from specphoto.sample.drive import Work, drive
 from specphoto.sample.galaxy import product_paths, run_galaxy
 from specphoto.sample.identity import differences, digest, identity_of
@@ -73,7 +73,7 @@ def run_sample(
         Computes; by default the cluster of the sample is opened for as long as it is needed.
     changed
         What happens to products that other options, files or versions made: the run is refused,
-        or they are computed anew and replaced.
+        or they are computed anew and replaced. Damaged ones are replaced with 'recompute', too.
     progress
         Called with the status about once a second.
     opened
@@ -95,12 +95,15 @@ def run_sample(
     sample = sample if isinstance(sample, Sample) else Sample.read(sample)
     folder = _folder(sample.output)
     with locked(folder):
-        _sweep(folder)
+        sweep(folder)
         journal = Journal(folder)
         for event in journal.events():
             journal.tally.add(event)
         work, kept = plan(sample, journal.records(), changed)
-        journal.append("start", total=len(sample.targets), whole=kept)
+        names = [target.name for target in sample.targets]
+        journal.append("start", total=len(names), whole=kept, names=names)
+        # on a client of the caller's, galaxies go on when this ends early; ours ends with it
+        running = client is not None
         try:
             if work:
                 with ExitStack() as stack:
@@ -112,9 +115,11 @@ def run_sample(
                         stack.enter_context(client.as_current())
                         stack.enter_context(performance_report(filename=str(report)))
                     drive(client, work, journal, sample.galaxy_memory, progress)
+            running = False
         finally:
-            # the workers of a cluster of ours are gone: what they left aside is nobody's
-            _sweep(folder)
+            if not running:
+                # what killed workers left aside is nobody's
+                sweep(folder)
             parquet, csv = write_summary(folder)
         return Outcome(read_status(folder), len(work), kept, parquet, csv)
 
@@ -128,15 +133,6 @@ def _folder(path: Path) -> Path:
             found=(error.strerror or str(error)).lower(), remedy="choose another",
         ) from error  # fmt: skip
     return path
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a killed worker left aside; only the holder of the lock may."""
-    for path in [*folder.glob(".*.part"), *folder.glob(".*.old")]:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def plan(
@@ -169,11 +165,13 @@ def plan(
     for target in sample.targets:
         identity = identity_of(sample, target, libraries)
         record = records.get(target.name, {})
-        paths = product_paths(sample.output, target.name, sample.formats)
-        there = record.get("event") == "done" and all(p.exists() for p in paths.values())
-        if there and record.get("identity") == identity:
+        paths = product_paths(sample.output, target.name, sample.formats).values()
+        there = [record.get("event") == "done" and p.exists() for p in paths]
+        same = record.get("identity") == identity
+        if same and all(there):
             continue
-        if there:
+        # one is enough: another format may have been asked for since
+        if any(there) and not same:
             other.append((target.name, differences(record.get("identity", {}), identity)))
         work.append(_work(sample, target, identity, replace=changed == "recompute"))
     if other and changed == "refuse":

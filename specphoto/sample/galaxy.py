@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from specphoto.cluster.sending import reason
 from specphoto.cluster.threads import own_threads
 from specphoto.errors import InputError
 from specphoto.io import open_cube, open_ifs
+from specphoto.io.fitsfile import open_fits
 from specphoto.sample.identity import ATTRIBUTE
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def run_galaxy(
     accept_critical
         Whether a cube of critical quality is matched.
     replace
-        Whether products of another hash are replaced.
+        Whether products of another hash, and damaged ones, are replaced.
 
     Returns
     -------
@@ -95,16 +97,48 @@ def _made_already(paths: Mapping[str, Path], digest: str, *, replace: bool) -> b
     Raises
     ------
     InputError
-        If there is one of another hash that must not be replaced.
+        If there is one of another hash, or a damaged one, that must not be replaced; or what is
+        no product under its name.
     """
-    hashes = [open_cube(p).attrs.get(ATTRIBUTE) for p in paths.values() if p.exists()]
-    if not replace and any(h != digest for h in hashes):
+    hashes = {p: _hash(p) for p in paths.values() if p.exists()}
+    for path, found in hashes.items():
+        if found != digest and not replace:
+            raise InputError(
+                str(path), expected="no product, or one of these options",
+                found="one of others" if found else "one of unknown options, or a damaged one",
+                remedy="say changed='recompute' (--changed recompute), or choose another folder",
+            )  # fmt: skip
+        if found is None:
+            _require_ours(path)
+    return len(hashes) == len(paths) and all(h == digest for h in hashes.values())
+
+
+def _hash(path: Path) -> str | None:
+    """Hash that a product carries; None where it has none or cannot be opened."""
+    try:
+        found = open_cube(path).attrs.get(ATTRIBUTE)
+    except Exception:  # a damaged one fails in many ways
+        return None
+    return None if found is None else str(found)
+
+
+def _require_ours(path: Path) -> None:
+    """Refuse to replace what is whole and no product, such as a survey's cube.
+
+    A folder without the metadata of a group is left to :func:`specphoto.write_zarr`.
+    """
+    try:
+        if path.is_dir():
+            holds = list(json.loads((path / "zarr.json").read_text())["attributes"])
+        else:
+            holds = [hdu.name for hdu in open_fits(path).hdus]
+    except (InputError, OSError, ValueError, KeyError, TypeError):
+        return  # damaged, whatever it was
+    if not {"specphoto_schema", "SPEC_FLUX"} & {*holds}:
         raise InputError(
-            str(next(iter(paths.values()))), expected="no product, or one of these options",
-            found="one of others",
-            remedy="say changed='recompute' (--changed recompute), or choose another folder",
+            str(path), expected="a product to replace", found="something else that is whole",
+            remedy="choose another folder, or move it away",
         )  # fmt: skip
-    return len(hashes) == len(paths) and all(h == digest for h in hashes)
 
 
 def _require_fit(target: Target, options: Mapping[str, Any], *, accept_critical: bool) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "Status", "locked", "read_status"]
 
 _JOURNAL, _LOCK = "sample.jsonl", "sample.lock"
+# Two seconds for a lock, by looking again.
+_TRIES, _PAUSE = 21, 0.1
 
 
 class Journal:
@@ -108,6 +110,16 @@ class Journal:
                 found.pop(event["name"], None)
         return found
 
+    def names(self) -> frozenset[str] | None:
+        """Return the galaxies that the last run was asked for; None where it did not tell."""
+        starts = [event for event in self.events() if event["event"] == "start"]
+        return _names(starts[-1]) if starts else None
+
+
+def _names(start: Mapping[str, Any]) -> frozenset[str] | None:
+    # journals of earlier versions told only how many
+    return frozenset(start["names"]) if "names" in start else None
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
@@ -125,7 +137,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     with (folder / _LOCK).open("ab+", buffering=0) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(fcntl, file)
         except BlockingIOError:
             file.seek(0)
             raise InputError(
@@ -142,6 +154,16 @@ def locked(folder: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
+
+
+def _take(fcntl: Any, file: Any) -> None:
+    """Lock a file for this process alone; who only asks for the status has it for a moment."""
+    for _ in range(_TRIES - 1):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_PAUSE)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @dataclass(frozen=True)
@@ -180,12 +202,17 @@ class Status:
 
 
 class Tally:
-    """Counts of the events of a journal, kept up to date line by line."""
+    """Counts of the events of a journal, kept up to date line by line.
+
+    Galaxies count that the last run was asked for: others are no longer of the sample, though
+    what is told of them may be of use to a later run.
+    """
 
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         self._sent: set[str] = set()
+        self._names: frozenset[str] | None = None
         self._total = self._ended = 0
         self._start = self._latest = float("nan")
 
@@ -195,6 +222,7 @@ class Tally:
         if kind == "start":
             # what was on its way in an earlier run is so no more
             self._sent.clear()
+            self._names = _names(event)
             self._total, self._ended, self._start = event["total"], 0, event["time"]
             self._latest = float("nan")
         elif kind == "sent":
@@ -216,10 +244,12 @@ class Tally:
     def status(self, *, active: bool) -> Status:
         """Return the counts as they are."""
         took = self._latest - self._start
+        ended = [n for n in self._last if self._names is None or n in self._names]
+        failures = {n: self._failures[n] for n in ended if n in self._failures}
         return Status(
-            self._total, len(self._last) - len(self._failures), len(self._failures),
+            self._total, len(ended) - len(failures), len(failures),
             len(self._sent) if active else 0, self._ended / took if took > 0 else float("nan"),
-            active, dict(self._failures),
+            active, failures,
         )  # fmt: skip
 
 

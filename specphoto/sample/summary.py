@@ -21,6 +21,8 @@ _HIDDEN = ("event", "identity")
 def write_summary(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write ``summary.parquet`` and ``summary.csv`` from the journal of a sample.
 
+    They have the galaxies that the last run was asked for.
+
     Parameters
     ----------
     folder
@@ -40,10 +42,11 @@ def write_summary(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     from pyarrow import csv, parquet
 
     home = Path(folder)
-    records = Journal(home).records()
-    rows = [_row(records[name]) for name in sorted(records)]
-    names = list(_FIRST) + sorted({key for row in rows for key in row} - set(_FIRST))
-    columns = {n: _column([row.get(n) for row in rows]) for n in names}
+    journal = Journal(home)
+    records, names = journal.records(), journal.names()
+    rows = [_row(records[n]) for n in sorted(records) if names is None or n in names]
+    keys = list(_FIRST) + sorted({key for row in rows for key in row} - set(_FIRST))
+    columns = {key: _column([row.get(key) for row in rows]) for key in keys}
     table = pa.table(columns)
     made = home / "summary.parquet", home / "summary.csv"
     for path, write in zip(made, (parquet.write_table, csv.write_csv), strict=True):
