@@ -201,7 +201,7 @@ def _cluster(site: Site, *, dashboard: bool) -> Iterator[tuple[Any, Security]]:
             ],
         }  # fmt: skip
         if "log_directory" in options:
-            Path(options["log_directory"]).expanduser().mkdir(parents=True, exist_ok=True)
+            Path(options["log_directory"]).mkdir(parents=True, exist_ok=True)
         yield stack.enter_context(SLURMCluster(**options)), security
 
 
