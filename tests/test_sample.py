@@ -288,6 +288,26 @@ def test_sample_read__tables(tmp_path: Path, ending: str) -> None:
     assert second.name == "corr_specphoto_d_b"
 
 
+def test_sample_read__names_and_paths_that_look_like_numbers(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "t.csv").write_text(
+        "id,cube,photometry,library,order\n007,1E5,2.50,0x1,2\n1e5,010,1,default,\n1_0,a,b,,3\n"
+    )
+    file = tmp_path / "sample.toml"
+    file.write_text('[targets]\ntable = "tables/t.csv"\ncolumns = { name = "id" }\n')
+    targets = Sample.read(file).targets
+    assert [t.name for t in targets] == ["007", "1e5", "1_0"]
+    home = tmp_path / "tables"
+    assert [(t.cube, t.photometry) for t in targets] == [
+        (f"{home}/{cube}", f"{home}/{photometry}")
+        for cube, photometry in [("1E5", "2.50"), ("010", "1"), ("a", "b")]
+    ]
+    # a library's path is relative to the table, as the other paths in it are
+    assert [t.options for t in targets] == [
+        {"library": f"{home}/0x1", "order": 2}, {"library": "default"}, {"order": 3},
+    ]  # fmt: skip
+
+
 def test_sample_read__pattern(tmp_path: Path) -> None:
     (tmp_path / "sky").mkdir()
     for name in ("manga-1-2-LOGCUBE.fits", "manga-3-4-LOGCUBE.fits", "other.fits"):

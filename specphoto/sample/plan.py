@@ -190,7 +190,7 @@ def _target(row: Mapping[str, Any], home: Path, where: str) -> Target:
     return Target(
         _plain_name(str(row.get("name") or product_name(cube, photometry)), where), cube,
         photometry, None if redshift is None else float(redshift),
-        {k: v for k, v in row.items() if k not in _INPUTS},
+        {k: _path_of_library(k, v, home) for k, v in row.items() if k not in _INPUTS},
     )  # fmt: skip
 
 
