@@ -41,7 +41,7 @@ _TESTS: dict[Kind, Callable[[Any], bool]] = {
     "keys and values": lambda value: isinstance(value, Mapping),
 }
 _REMEDIES: dict[Kind, str] = {
-    "true or false": "write it without quotes",
+    "true or false": "write one of the two, without quotes",
     "a whole number": "write it without quotes and without a point",
     "a number": "write it without quotes",
     "a text": "put it in quotes",
@@ -50,7 +50,7 @@ _REMEDIES: dict[Kind, str] = {
 }
 
 
-def require_kinds(given: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+def require_kinds(given: Mapping[str, Any], kinds: Mapping[str, Kind], what: str = "") -> None:
     """Refuse a value that is not of the kind that its key has; keys without one are not looked at.
 
     Parameters
@@ -59,6 +59,8 @@ def require_kinds(given: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
         What the user wrote.
     kinds
         Key to the kind of its value.
+    what
+        File and section, for the message.
 
     Raises
     ------
@@ -69,13 +71,16 @@ def require_kinds(given: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
     --------
     >>> require_kinds({"open_dashboard": "no"}, {"open_dashboard": "true or false"})
     Traceback (most recent call last):
-    specphoto.errors.InputError: open_dashboard: expected true or false, found 'no'; write it \
-without quotes.
+    specphoto.errors.InputError: open_dashboard: expected true or false, found 'no'; write one \
+of the two, without quotes.
     """
     for key, value in given.items():
         kind = kinds.get(key)
         if kind is not None and not _TESTS[kind](value):
-            raise InputError(key, expected=kind, found=repr(value), remedy=_REMEDIES[kind])
+            raise InputError(
+                f"{what}: {key}" if what else key, expected=kind, found=repr(value),
+                remedy=_REMEDIES[kind],
+            )  # fmt: skip
 
 
 def require_known(given: Mapping[str, Any], known: Collection[str], what: str) -> None:

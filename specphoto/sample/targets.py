@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specphoto.errors import InputError
-from specphoto.keys import require_known
+from specphoto.keys import require_kinds, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -43,6 +43,7 @@ def read_rows(
         If the table cannot be read or lacks a column.
     """
     require_known(columns, _RENAMED, f"{path}: columns")
+    require_kinds(columns, dict.fromkeys(_RENAMED, "a text"), f"{path}: columns")
     rows = table_rows(path, [columns.get(ours, ours) for ours in _TEXTS])
     there = set(rows[0]) if rows else set()
     renamed = {theirs: ours for ours, theirs in columns.items()}
