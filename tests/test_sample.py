@@ -36,7 +36,7 @@ ONE = "[targets]\ncube = '{id}.f'\nphotometry = '{id}.p'"
 
 
 def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_threads: Client) -> None:
-    galaxy = tiny_galaxy()
+    galaxy = tiny_galaxy(3)
     (tmp_path / "bad.fits").write_bytes(b"SIMPLE  = nothing of the kind")
     photometry = galaxy.photometry.path
     rows = f"bad,{tmp_path}/bad.fits,{photometry},\ngone,{tmp_path}/gone.fits,{photometry},\n"
