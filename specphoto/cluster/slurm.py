@@ -68,7 +68,7 @@ def start(stack: ExitStack, site: Site, *, dashboard: bool) -> Client:
         client.wait_for_workers(1, timeout=site.wait)
     except TimeoutError as error:
         jobs = [str(job.job_id) for job in cluster.workers.values() if job.job_id]
-        states = _states(jobs)
+        states = _states(jobs) if jobs else ""
         client.close()
         raise InputError(
             "cluster slurm", expected=f"a worker within {site.wait:.0f} s",
