@@ -21,6 +21,9 @@ clusters = typer.Typer(no_args_is_help=True, help="Look at a SLURM site before a
 
 Site = Annotated[Path | None, typer.Option("--site", help="Site file (see deploy/slurm).")]
 
+# Seconds that 'cluster check' waits for a worker.
+_CHECK_WAIT = 300.0
+
 
 class Changed(StrEnum):
     """What happens to products of other options."""
@@ -142,12 +145,18 @@ def check(
 ) -> None:
     """Start one worker, test it, and say in words what is wrong. Exit code 1 if something is.
 
+    On SLURM it waits five minutes at most for the worker, whatever the site file says.
+
     Example: [bold]specphoto cluster check --site deploy/slurm/small.yaml[/bold]
     """
     import specphoto.cluster as here
 
     kind = cluster or ("local" if site is None else "slurm")
-    with here.open(kind, site=site, workers=1) as client:
+    described = here.read_site(site) if site else here.Site()
+    # who looks does not wait as long as a run of the night does
+    wait = min(described.wait, _CHECK_WAIT)
+    slurm: dict[str, Any] = {"wait": wait} if kind == "slurm" else {}
+    with here.open(kind, site=site, workers=1, **slurm) as client:
         found = here.check(client)
     rows = [(f.what, "good" if f.good else "BAD", f.words) for f in found]
     results.print(table("cluster check", rows, columns=("test", "", "seen")))

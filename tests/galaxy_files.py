@@ -32,10 +32,10 @@ def small_galaxy() -> SimulatedGalaxy:
 
 
 @cache
-def tiny_galaxy() -> SimulatedGalaxy:
+def tiny_galaxy(seed: int) -> SimulatedGalaxy:
     """The same of fewer channels and pixels, for tests of what is around a galaxy."""
     return simulate_galaxy(
-        Path(mkdtemp(prefix="specphoto-test-")), seed=3, size=19,
+        Path(mkdtemp(prefix="specphoto-test-")), seed=seed, size=19,
         cube_options={"wave_range": (5400.0, 7200.0)},
         photometry_options={"pixels": PixelGrid((17, 17), 1.5)},
     )  # fmt: skip

@@ -11,7 +11,7 @@ from galaxy_files import tiny_galaxy
 import specphoto
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import xarray as xr
 
@@ -21,14 +21,14 @@ LIBRARY = Path(__file__).parent / "data" / "peer" / "library_reduced.hdf5"
 
 def write_sample(
     folder: Path, number: int, *, options: str = "", rows: str = "",
-    formats: tuple[str, ...] = ("zarr",),
+    formats: tuple[str, ...] = ("zarr",), seeds: Sequence[int] = (3,),
 ) -> Path:  # fmt: skip
-    """A sample file of `number` times the tiny galaxy, and further rows of its table.
+    """A sample file of `number` tiny galaxies of these seeds in turn, and further rows.
 
     Columns are name, cube, photometry and library, where empty that of the sample.
     """
-    galaxy = tiny_galaxy()
-    lines = [f"g{i},{galaxy.cube.path},{galaxy.photometry.path}," for i in range(number)]
+    galaxies = [tiny_galaxy(seeds[i % len(seeds)]) for i in range(number)]
+    lines = [f"g{i},{g.cube.path},{g.photometry.path}," for i, g in enumerate(galaxies)]
     folder.mkdir(exist_ok=True)
     table = ["name,cube,photometry,library", *lines, rows]
     (folder / "targets.csv").write_text("\n".join(table))

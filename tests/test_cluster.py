@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
@@ -13,9 +13,13 @@ import pytest
 from distributed import Client, LocalCluster
 
 from specphoto import cluster
+from specphoto.cli_sample import check as cli_check
 from specphoto.cluster import local_layout
 from specphoto.cluster.threads import own_threads
 from specphoto.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_open__local_is_private() -> None:
@@ -48,6 +52,53 @@ def test_open__no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match="cluster slurm: expected the command sbatch"):
         cluster.open("slurm").__enter__()
+
+
+@pytest.fixture
+def patient_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that take a job, and never start it."""
+    says = {"sbatch": "Submitted batch job 7", "squeue": "job 7: PENDING, Resources",
+            "scancel": ""}  # fmt: skip
+    for name, words in says.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\necho '{words}'\n")
+        path.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+
+def site_file(folder: Path, **lines: object) -> Path:
+    path = folder / "site.yaml"
+    given = {"shared_directory": folder / "keys", "log_directory": folder / "logs",
+             "interface": "lo", "walltime": '"00:10:00"', **lines}  # fmt: skip
+    path.write_text("".join(f"{key}: {value}\n" for key, value in given.items()))
+    return path
+
+
+def test_cli_check__a_job_that_waits_in_the_queue(
+    tmp_path: Path, patient_slurm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("specphoto.cli_sample._CHECK_WAIT", 3.0)
+    with pytest.raises(
+        InputError, match=r"a worker within 3 s, found none \(job 7: PENDING, Resources\)"
+    ):
+        cli_check(site=site_file(tmp_path, wait=3600))
+    assert not list((tmp_path / "keys").iterdir())
+
+
+@pytest.mark.parametrize(
+    "lines", [{"interface": "nowhere0"}, {"scheduler_options": "{interface: nowhere0}"}]
+)
+def test_slurm__an_interface_that_is_not_there(
+    tmp_path: Path, patient_slurm: None, lines: dict[str, str]
+) -> None:
+    path = site_file(tmp_path, **lines)
+    message = r"interface: expected .* found 'nowhere0'; choose among .*\blo\b"
+    with pytest.raises(InputError, match=message):
+        cluster.job_script(cluster.read_site(path))
+    with pytest.raises(InputError, match=message):
+        cluster.open(site=path).__enter__()
+    assert not list((tmp_path / "keys").iterdir())
 
 
 def test_open__nobody_answers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,51 @@ def test_site__adaptive_that_cannot_be(adaptive: dict[str, float]) -> None:
 def test_site__numbers_that_cannot_be(given: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Site().changed(**given)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('open_dashboard: "no"', "open_dashboard: expected true or false, found 'no'"),
+        ("job_extra_directives: --exclusive", "job_extra_directives: expected a list of texts"),
+        ("job_script_prologue: module load x", "job_script_prologue: expected a list of texts"),
+        ("worker_extra_args: [--nthreads, 3]", "worker_extra_args: expected a list of texts"),
+        ("scheduler_options: 127.0.0.1", "scheduler_options: expected keys and values"),
+        ("adaptive: 3", "adaptive: expected keys and values, found 3"),
+        ("wait: long", "wait: expected a number, found 'long'"),
+        ("wait: .nan", "wait: expected a number, found nan"),
+        ("workers: 2.5", "workers: expected a whole number, found 2.5"),
+        ('workers: "3"', "workers: expected a whole number, found '3'"),
+        ("cores: true", "cores: expected a whole number, found True"),
+        ("cores:", "cores: expected a whole number, found None"),
+        ("memory: true", "memory: expected bytes, or a size"),
+        ("account: 0123", "account: expected a text, found 83; put it in quotes"),
+        ("driver: long", "driver: expected keys and values, found 'long'"),
+        ("driver: {margin: '60'}", "margin: expected a whole number, found '60'"),
+        ("host: here", "expected known keys, found 'host'"),
+    ],
+)
+def test_read_site__values_of_other_kinds(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(line)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        read_site(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_read_site__null_is_left_out_and_the_log_directory_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "site.yaml"
+    path.write_text("log_directory: ~/logs\nscheduler_options:\nqueue:\nretire:\ninterface: lo\n")
+    site = read_site(path)
+    assert (site.retire, site.jobqueue) == (
+        None, {"log_directory": f"{tmp_path}/logs", "interface": "lo"}
+    )  # fmt: skip
+    # SLURM does not know what ~ is
+    assert f"#SBATCH -o {tmp_path}/logs/" in job_script(site)
+    assert f"#SBATCH -o {tmp_path}/logs/" in driver_script(site, ["true"])
 
 
 def test_sample_read__the_example(tmp_path: Path) -> None:

@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 
     from specphoto.sample.journal import Status
 
+# one galaxy by a pattern
+ONE = "[targets]\ncube = '{id}.f'\nphotometry = '{id}.p'"
+
 
 def test_run_sample__failures_never_stop_the_rest(tmp_path: Path, two_threads: Client) -> None:
-    galaxy = tiny_galaxy()
+    galaxy = tiny_galaxy(3)
     (tmp_path / "bad.fits").write_bytes(b"SIMPLE  = nothing of the kind")
     photometry = galaxy.photometry.path
     rows = f"bad,{tmp_path}/bad.fits,{photometry},\ngone,{tmp_path}/gone.fits,{photometry},\n"
@@ -408,6 +411,26 @@ def test_sample_read__tables(tmp_path: Path, ending: str) -> None:
     assert second.name == "corr_specphoto_d_b"
 
 
+def test_sample_read__names_and_paths_that_look_like_numbers(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "t.csv").write_text(
+        "id,cube,photometry,library,order\n007,1E5,2.50,0x1,2\n1e5,010,1,default,\n1_0,a,b,,3\n"
+    )
+    file = tmp_path / "sample.toml"
+    file.write_text('[targets]\ntable = "tables/t.csv"\ncolumns = { name = "id" }\n')
+    targets = Sample.read(file).targets
+    assert [t.name for t in targets] == ["007", "1e5", "1_0"]
+    home = tmp_path / "tables"
+    assert [(t.cube, t.photometry) for t in targets] == [
+        (f"{home}/{cube}", f"{home}/{photometry}")
+        for cube, photometry in [("1E5", "2.50"), ("010", "1"), ("a", "b")]
+    ]
+    # a library's path is relative to the table, as the other paths in it are
+    assert [t.options for t in targets] == [
+        {"library": f"{home}/0x1", "order": 2}, {"library": "default"}, {"order": 3},
+    ]  # fmt: skip
+
+
 def test_sample_read__pattern(tmp_path: Path) -> None:
     (tmp_path / "sky").mkdir()
     for name in ("manga-1-2-LOGCUBE.fits", "manga-3-4-LOGCUBE.fits", "other.fits"):
@@ -427,8 +450,28 @@ def test_sample_read__pattern(tmp_path: Path) -> None:
         ("[targets]\ntabel = 'a'", "did you mean 'table'"),
         ("[targets]\ntable = 'a.txt'", "ending in .csv"),
         ("not toml", "a sample file in TOML"),
+        ("output = 3", "output: expected a text, found 3"),
+        ("formats = 'zarr'", "formats: expected a list of texts, found 'zarr'"),
+        ("options = 3", "options: expected keys and values, found 3"),
+        ("cluster = 'local'", "cluster: expected keys and values, found 'local'"),
+        ("targets = 'a.csv'", "targets: expected keys and values"),
+        ("[targets]\ntable = 3", "[targets]: table: expected a text, found 3"),
+        ("[targets]\ntable = 't.csv'\ncolumns = 'z'", "columns: expected keys and values"),
+        ("[targets]\ntable = 't.csv'\ncolumns = { name = 3 }", "name: expected a text, found 3"),
         (
-            "galaxy_memory = 'plenty'\n[targets]\ncube = '{id}.f'\nphotometry = '{id}.p'",
+            "[targets]\ntable = 't.csv'",
+            "row 2: expected a number in the column redshift, found 'unknown'",
+        ),
+        (f"accept_critical = 'false'\n{ONE}", "accept_critical: expected true or false"),
+        (f"galaxy_memory = true\n{ONE}", "galaxy_memory: expected bytes"),
+        (f"{ONE}\nredshift = '0.1'", "redshift: expected a number, found '0.1'"),
+        (f"{ONE}\n[cluster]\nworkers = '2'", "[cluster]: workers: expected a whole number"),
+        (f"{ONE}\n[cluster]\nsite = 2", "[cluster]: site: expected a text"),
+        (f"{ONE}\n[options]\norder = 30", "options of the sample: order: expected 0 to 10"),
+        (f"{ONE}\n[options]\norder = 2.5", "order: expected a whole number"),
+        (f"{ONE}\n[options]\nholdout = 'false'", "holdout: expected true or false"),
+        (
+            f"galaxy_memory = 'plenty'\n{ONE}",
             "galaxy_memory: expected bytes, or a size such as '4GB', found 'plenty'",
         ),
     ],
@@ -436,8 +479,9 @@ def test_sample_read__pattern(tmp_path: Path) -> None:
 def test_sample_read__wrong(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "sample.toml"
     (tmp_path / "a.f").touch()
+    (tmp_path / "t.csv").write_text("cube,photometry,redshift\na,b,0.1\nc,d,unknown\n")
     file.write_text(text)
-    with pytest.raises(InputError, match=message.replace(".", r"\.")):
+    with pytest.raises(InputError, match=re.escape(message)):
         Sample.read(file)
 
 

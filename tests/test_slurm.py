@@ -99,10 +99,12 @@ def driver(file: Path, site: Path, **environment: str) -> Iterator[subprocess.Po
 def test_run__a_cancelled_worker_and_results_as_local(
     tmp_path: Path, slurm: None, two_threads: Client
 ) -> None:
-    # all galaxies of the sample are of the same files
-    run_sample(write_sample(tmp_path / "local", 1), client=two_threads)
-    local = product(tmp_path / "local" / "out", "g0")
-    file = write_sample(tmp_path, 8)
+    # two galaxies in turn: one in the place of the other would be seen
+    seeds = (3, 4)
+    run_sample(write_sample(tmp_path / "local", 2, seeds=seeds), client=two_threads)
+    local = [product(tmp_path / "local" / "out", f"g{i}") for i in range(2)]
+    assert not local[0].equals(local[1])
+    file = write_sample(tmp_path, 8, seeds=seeds)
     with driver(file, site_file(tmp_path)) as process:
         journal = Journal(tmp_path / "out")
         wait_for(lambda: bool(journal.records()) or process.poll() is not None)
@@ -116,7 +118,7 @@ def test_run__a_cancelled_worker_and_results_as_local(
     ]  # fmt: skip
     assert not list((tmp_path / "keys").iterdir())
     for i in range(8):
-        xr.testing.assert_identical(product(tmp_path / "out", f"g{i}"), local)
+        xr.testing.assert_identical(product(tmp_path / "out", f"g{i}"), local[i % 2])
 
 
 def test_run_sample__adaptive_jobs_come_and_go(

@@ -11,13 +11,32 @@ import yaml
 from dask.utils import parse_bytes
 
 from specphoto.errors import InputError
-from specphoto.keys import require_known
+from specphoto.keys import require_kinds, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
+    from specphoto.keys import Kind
+
 __all__ = ["Driver", "Site", "bytes_of", "read_site"]
+
+# Of values in a site file and of its driver. Sizes and walltimes are read by functions of theirs.
+_KINDS: dict[str, Kind] = {
+    "workers": "a whole number", "cores": "a whole number", "margin": "a whole number",
+    "job_cpu": "a whole number", "processes": "a whole number",
+    "memory_margin": "a number", "retire": "a number", "wait": "a number",
+    "death_timeout": "a number",
+    "open_dashboard": "true or false", "nanny": "true or false",
+    "adaptive": "keys and values", "scheduler_options": "keys and values",
+    "queue": "a text", "account": "a text", "interface": "a text", "job_name": "a text",
+    "shared_directory": "a text", "local_directory": "a text", "log_directory": "a text",
+    "python": "a text", "shebang": "a text", "worker_command": "a text", "silence_logs": "a text",
+    "worker_extra_args": "a list of texts", "job_extra_directives": "a list of texts",
+    "job_directives_skip": "a list of texts", "job_script_prologue": "a list of texts",
+    "extra": "a list of texts", "job_extra": "a list of texts", "env_extra": "a list of texts",
+    "header_skip": "a list of texts",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,7 @@ class Driver:
     account: str | None = None
 
     def __post_init__(self) -> None:
+        require_kinds(_given(self, "queue", "account"), _KINDS)
         _ = self.memory_bytes
         if not 0 < self.margin < _seconds(self.walltime) or self.cores < 1:
             raise InputError(
@@ -108,6 +128,12 @@ class Site:
 
     def __post_init__(self) -> None:
         require_known(self.jobqueue, _JOBQUEUE, "SLURM options")
+        # null is as if the key were not there
+        jobqueue = {k: v for k, v in self.jobqueue.items() if v is not None}
+        require_kinds({**_given(self, "adaptive", "retire"), **jobqueue}, _KINDS)
+        if "log_directory" in jobqueue:  # SLURM does not know what ~ is
+            jobqueue["log_directory"] = str(Path(jobqueue["log_directory"]).expanduser())
+        object.__setattr__(self, "jobqueue", jobqueue)
         if self.jobqueue.get("processes", 1) != 1:
             raise InputError(
                 "processes", expected="1: lost workers of a job of several are not replaced",
@@ -180,7 +206,8 @@ class Site:
         """
         require_known(given, _OURS | _JOBQUEUE, "SLURM options")
         ours = {k: v for k, v in given.items() if k in _OURS}
-        if isinstance(ours.get("driver"), dict):
+        if not isinstance(ours.get("driver", self.driver), Driver):
+            require_kinds({"driver": ours["driver"]}, {"driver": "keys and values"})
             require_known(ours["driver"], [f.name for f in fields(Driver)], "driver")
             ours["driver"] = replace(self.driver, **ours["driver"])
         if "workers" in ours:
@@ -198,8 +225,8 @@ def bytes_of(memory: str | float, what: str = "memory") -> int:
         If it is none.
     """
     try:
-        found = int(parse_bytes(memory))
-    except (TypeError, ValueError):
+        found = 0 if isinstance(memory, bool) else int(parse_bytes(memory))
+    except (TypeError, ValueError, OverflowError, AttributeError):
         found = 0
     if found <= 0:
         raise InputError(
@@ -221,6 +248,12 @@ def _seconds(walltime: str) -> float:
         ) from error  # fmt: skip
 
 
+def _given(described: Site | Driver, *open_fields: str) -> dict[str, Any]:
+    """Fields and their values, without those of `open_fields` that are None."""
+    values = {f.name: getattr(described, f.name) for f in fields(described)}
+    return {k: v for k, v in values.items() if v is not None or k not in open_fields}
+
+
 _OURS = frozenset(f.name for f in fields(Site)) - {"jobqueue"}
 
 
@@ -234,7 +267,8 @@ def _jobqueue_keys() -> frozenset[str]:
     return frozenset(keys) - {"self", "kwargs", "base_class_kwargs", "job_kwargs", "job_cls",
                               "scheduler", "name", "n_workers", "loop", "config_name", "project",
                               "job_mem", "security", "asynchronous", "shared_temp_directory",
-                              "protocol", "command_template"}  # fmt: skip
+                              "protocol", "command_template", "host", "dashboard_address",
+                              "scheduler_cls"}  # fmt: skip
 
 
 _JOBQUEUE = _jobqueue_keys()

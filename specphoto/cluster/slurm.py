@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 from distributed import Adaptive, Client, Security
+from distributed.utils import get_ip_interface
 
 from specphoto.cluster.local import LOOPBACK, MALLOC
 from specphoto.errors import InputError
@@ -65,10 +67,14 @@ def start(stack: ExitStack, site: Site, *, dashboard: bool) -> Client:
     try:
         client.wait_for_workers(1, timeout=site.wait)
     except TimeoutError as error:
+        jobs = [str(job.job_id) for job in cluster.workers.values() if job.job_id]
+        states = _states(jobs) if jobs else ""
         client.close()
         raise InputError(
-            "cluster slurm", expected=f"a worker within {site.wait:.0f} s", found="none",
-            remedy="look at squeue and at the job's log, and run 'specphoto cluster check'",
+            "cluster slurm", expected=f"a worker within {site.wait:.0f} s",
+            found=f"none ({states})" if states else "none",
+            remedy="see squeue where the job waits, and its log (log_directory) where it ran; a "
+            "longer wait may do",
         ) from error  # fmt: skip
     if least < 1:
         cluster.adapt(_Replacing, minimum=least, **options)
@@ -113,6 +119,19 @@ def _ended() -> set[str]:
     except (OSError, subprocess.SubprocessError):  # SLURM is asked again later
         return set()
     return set(asked.stdout.split())
+
+
+def _states(jobs: list[str]) -> str:
+    """Say in what states jobs are, and why, as SLURM tells; empty where it does not."""
+    command = ["squeue", "--noheader", "--states=all", "--format=job %A: %T, %r",
+               f"--jobs={','.join(jobs)}"]  # fmt: skip
+    try:
+        asked = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT, check=True
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return "; ".join(asked.stdout.split("\n")).strip("; ")
 
 
 def job_script(site: Site) -> str:
@@ -201,8 +220,26 @@ def _cluster(site: Site, *, dashboard: bool) -> Iterator[tuple[Any, Security]]:
             ],
         }  # fmt: skip
         if "log_directory" in options:
-            Path(options["log_directory"]).expanduser().mkdir(parents=True, exist_ok=True)
+            Path(options["log_directory"]).mkdir(parents=True, exist_ok=True)
+        _require_interface(options)
         yield stack.enter_context(SLURMCluster(**options)), security
+
+
+def _require_interface(options: dict[str, Any]) -> None:
+    """Refuse a scheduler on an interface that is not there; Dask would leave half of one behind."""
+    scheduler = options["scheduler_options"]
+    # where a host is given, interface is that of the nodes alone
+    name = scheduler.get("interface", None if "host" in scheduler else options.get("interface"))
+    if name is None:
+        return
+    try:
+        get_ip_interface(name)
+    except ValueError as error:
+        raise InputError(
+            "interface", expected="a network interface of this machine, with an address",
+            found=repr(name),
+            remedy=f"choose among {', '.join(name for _, name in socket.if_nameindex())}",
+        ) from error  # fmt: skip
 
 
 def _dashboard(site: Site, *, dashboard: bool) -> str | None:

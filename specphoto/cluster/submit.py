@@ -47,7 +47,7 @@ def driver_script(site: Site, command: Sequence[str]) -> str:
         Program and arguments.
     """
     driver, options = site.driver, site.jobqueue
-    logs = Path(options.get("log_directory") or ".").expanduser()
+    logs = Path(options.get("log_directory", "."))
     asked = [
         "-J specphoto", f"-o {logs}/driver-%j.log", "--open-mode=append", "--requeue",
         f"--signal=B:USR1@{driver.margin}", "-n 1", f"--cpus-per-task={driver.cores}",
@@ -56,11 +56,11 @@ def driver_script(site: Site, command: Sequence[str]) -> str:
     for letter, key in (("p", "queue"), ("A", "account")):
         value = getattr(driver, key) or options.get(key)
         asked += [f"-{letter} {value}"] if value else []
-    skipped = options.get("job_directives_skip") or ()
+    skipped = options.get("job_directives_skip", ())
     asked = [line for line in asked if not any(skip in line for skip in skipped)]
-    asked += options.get("job_extra_directives") or ()
+    asked += options.get("job_extra_directives", ())
     lines = ["#!/usr/bin/env bash", *(f"#SBATCH {line}" for line in asked)]
-    lines += options.get("job_script_prologue") or ()
+    lines += options.get("job_script_prologue", ())
     return "\n".join([*lines, _BODY.format(command=shlex.join(command))])
 
 
@@ -75,5 +75,5 @@ def submit(site: Site, command: Sequence[str]) -> str:
     require_slurm()
     script = driver_script(site, command)
     require_accepted(script)
-    Path(site.jobqueue.get("log_directory") or ".").expanduser().mkdir(parents=True, exist_ok=True)
+    Path(site.jobqueue.get("log_directory", ".")).mkdir(parents=True, exist_ok=True)
     return sbatch(script, "--parsable").strip().split(";")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -12,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from specphoto.cluster.site import bytes_of
 from specphoto.cluster.threads import GALAXY_MEMORY
 from specphoto.errors import InputError
-from specphoto.keys import require_known
+from specphoto.keys import require_kinds, require_known
 from specphoto.pipeline import product_name
 from specphoto.sample.targets import read_rows, rows_of_pattern
 from specphoto.spatial.match import match_spatial
-from specphoto.spectral.match import match_spectral
+from specphoto.spectral.match import match_spectral, require_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
+
+    from specphoto.keys import Kind
 
 __all__ = ["Sample", "Target"]
 
@@ -34,6 +37,24 @@ OPTIONS = (
 _SECTIONS = ("output", "formats", "accept_critical", "galaxy_memory", "targets", "options",
              "cluster")  # fmt: skip
 _TARGET_KEYS = ("table", "columns", "cube", "photometry", "redshift")
+# Of values in a sample file, by section. What is not here is checked where it is used.
+_KINDS: dict[str, Kind] = {
+    "output": "a text", "formats": "a list of texts", "accept_critical": "true or false",
+    "targets": "keys and values", "options": "keys and values", "cluster": "keys and values",
+}  # fmt: skip
+_TARGET_KINDS: dict[str, Kind] = {
+    "table": "a text", "columns": "keys and values", "cube": "a text", "photometry": "a text",
+    "redshift": "a number",
+}  # fmt: skip
+_CLUSTER_KINDS: dict[str, Kind] = {
+    "kind": "a text", "site": "a text", "workers": "a whole number",
+    "threads_per_worker": "a whole number", "dashboard": "true or false",
+}  # fmt: skip
+# A text counts as true, "false" too.
+_OPTION_KINDS: dict[str, Kind] = {
+    "order": "a whole number", "coherent": "true or false", "compensate": "true or false",
+    "holdout": "true or false", "subtract_pedestal": "true or false",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,7 +111,9 @@ class Sample:
     accept_critical: bool = False
 
     def __post_init__(self) -> None:
-        require_known(self.options, OPTIONS, "options of the sample")
+        _require_options(self.options, "options of the sample")
+        require_kinds({"accept_critical": self.accept_critical}, _KINDS)
+        require_kinds(self.cluster, _CLUSTER_KINDS, "cluster")
         bytes_of(self.galaxy_memory, "galaxy_memory")
         if not self.formats or set(self.formats) - {"fits", "zarr"}:
             raise InputError(
@@ -103,7 +126,7 @@ class Sample:
                 remedy="look at the table or the pattern",
             )  # fmt: skip
         for target in self.targets:
-            require_known(target.options, OPTIONS, f"options of {target.name}")
+            _require_options(target.options, f"options of {target.name}")
         name, count = Counter(t.name for t in self.targets).most_common(1)[0]
         if count > 1:
             raise InputError(
@@ -129,12 +152,14 @@ class Sample:
                 remedy="see deploy/sample.toml for one",
             ) from error  # fmt: skip
         require_known(given, _SECTIONS, str(path))
+        require_kinds(given, _KINDS, str(path))
         home = file.absolute().parent
         targets = _targets(given.get("targets", {}), home, str(path))
         output = home / given.get("output", "results")
         options = {k: _path_of_library(k, v, home) for k, v in given.get("options", {}).items()}
         plain = {k: given[k] for k in ("galaxy_memory", "accept_critical") if k in given}
         cluster = dict(given.get("cluster", {}))
+        require_kinds(cluster, _CLUSTER_KINDS, f"{path} [cluster]")
         if "site" in cluster:
             cluster["site"] = str(home / cluster["site"])
         try:
@@ -154,6 +179,18 @@ class Sample:
         return {**self.options, **target.options}
 
 
+def _require_options(options: Mapping[str, Any], what: str) -> None:
+    """Refuse now what would fail galaxy by galaxy, or mean something else."""
+    require_known(options, OPTIONS, what)
+    given = {k: v for k, v in options.items() if v is not None}
+    require_kinds(given, _OPTION_KINDS, what)
+    if "order" in given:
+        try:
+            require_order(given["order"])
+        except InputError as error:
+            raise error.within(what) from error
+
+
 def _path_of_library(key: str, value: Any, home: Path) -> Any:
     is_file = key == "library" and isinstance(value, str) and value != "default"
     return str(home / value) if is_file else value
@@ -161,6 +198,7 @@ def _path_of_library(key: str, value: Any, home: Path) -> Any:
 
 def _targets(section: Mapping[str, Any], home: Path, file: str) -> tuple[Target, ...]:
     require_known(section, _TARGET_KEYS, f"{file} [targets]")
+    require_kinds(section, _TARGET_KINDS, f"{file} [targets]")
     if "table" in section:
         table = home / section["table"]
         rows = read_rows(table, section.get("columns", {}), OPTIONS | set(_INPUTS))
@@ -186,12 +224,27 @@ def _target(row: Mapping[str, Any], home: Path, where: str) -> Target:
             remedy="fill it in, or name the columns under [targets.columns]",
         )  # fmt: skip
     cube, photometry = str(home / str(row["cube"])), str(home / str(row["photometry"]))
-    redshift = row.get("redshift")
     return Target(
         _plain_name(str(row.get("name") or product_name(cube, photometry)), where), cube,
-        photometry, None if redshift is None else float(redshift),
-        {k: v for k, v in row.items() if k not in _INPUTS},
+        photometry, _redshift(row.get("redshift"), where),
+        {k: _path_of_library(k, v, home) for k, v in row.items() if k not in _INPUTS},
     )  # fmt: skip
+
+
+def _redshift(cell: Any, where: str) -> float | None:
+    if cell is None:
+        return None
+    try:
+        # where one cell of a CSV is no number, all of the column are texts
+        redshift = float(cell)
+    except (TypeError, ValueError):
+        redshift = math.nan
+    if not math.isfinite(redshift):
+        raise InputError(
+            where, expected="a number in the column redshift", found=repr(cell),
+            remedy="correct it, or leave it empty to take that of the headers",
+        )  # fmt: skip
+    return redshift
 
 
 def _plain_name(name: str, where: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specphoto.errors import InputError
-from specphoto.keys import require_known
+from specphoto.keys import require_kinds, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -19,6 +19,8 @@ __all__ = ["read_rows", "rows_of_pattern", "table_rows"]
 logger = logging.getLogger(__name__)
 
 _RENAMED = ("cube", "photometry", "name", "redshift")
+# Columns that hold no numbers, whatever they look like: 007 is a name.
+_TEXTS = ("cube", "photometry", "name", "library")
 
 
 def read_rows(
@@ -41,7 +43,8 @@ def read_rows(
         If the table cannot be read or lacks a column.
     """
     require_known(columns, _RENAMED, f"{path}: columns")
-    rows = table_rows(path)
+    require_kinds(columns, dict.fromkeys(_RENAMED, "a text"), f"{path}: columns")
+    rows = table_rows(path, [columns.get(ours, ours) for ours in _TEXTS])
     there = set(rows[0]) if rows else set()
     renamed = {theirs: ours for ours, theirs in columns.items()}
     missing = (set(renamed) | ({"cube", "photometry"} - set(columns))) - there
@@ -60,8 +63,15 @@ def read_rows(
     ]  # fmt: skip
 
 
-def table_rows(path: Path) -> list[dict[str, Any]]:
+def table_rows(path: Path, texts: Collection[str] = ()) -> list[dict[str, Any]]:
     """Rows of a table as they are: ``.csv``, ``.fits`` (the first table) or ``.parquet``.
+
+    Parameters
+    ----------
+    path
+        The table.
+    texts
+        Columns that are texts; the others of a CSV are what they look like.
 
     Raises
     ------
@@ -69,30 +79,30 @@ def table_rows(path: Path) -> list[dict[str, Any]]:
         If it cannot be read.
     """
     try:
-        rows: list[dict[str, Any]] = _readers()[path.suffix](path)
-    except KeyError:
-        raise InputError(
-            str(path), expected="a table ending in .csv, .fits or .parquet",
-            found=repr(path.suffix), remedy="convert it to one of them",
-        ) from None  # fmt: skip
+        if path.suffix == ".csv":
+            return _csv(path, texts)
+        if path.suffix == ".fits":
+            return _fits(path)
+        if path.suffix == ".parquet":
+            return _parquet(path)
     except (OSError, ValueError) as error:
         raise InputError(
             str(path), expected="a table that can be read", found=str(error).splitlines()[0],
             remedy="check the path and the file",
         ) from error  # fmt: skip
-    return rows
+    raise InputError(
+        str(path), expected="a table ending in .csv, .fits or .parquet",
+        found=repr(path.suffix), remedy="convert it to one of them",
+    )  # fmt: skip
 
 
-def _readers() -> dict[str, Any]:
-    return {".csv": _csv, ".fits": _fits, ".parquet": _parquet}
+def _csv(path: Path, texts: Collection[str]) -> list[dict[str, Any]]:
+    from pyarrow import csv, string
 
-
-def _csv(path: Path) -> list[dict[str, Any]]:
-    from pyarrow import csv
-
-    rows: list[dict[str, Any]] = csv.read_csv(
-        path, convert_options=csv.ConvertOptions(strings_can_be_null=True)
-    ).to_pylist()
+    options = csv.ConvertOptions(
+        strings_can_be_null=True, column_types=dict.fromkeys(texts, string())
+    )
+    rows: list[dict[str, Any]] = csv.read_csv(path, convert_options=options).to_pylist()
     return rows
 
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from specphoto.spectral.reference import Reference
     from specphoto.spectral.velocity import Template
 
-__all__ = ["match_spectral"]
+__all__ = ["match_spectral", "require_order"]
 
 
 def match_spectral(
@@ -265,6 +265,20 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
             )  # fmt: skip
 
 
+def require_order(order: int) -> None:
+    """Refuse an order that no factor has.
+
+    Raises
+    ------
+    InputError
+        If it is not 0 to 10.
+    """
+    if not 0 <= order <= 10:
+        raise InputError(
+            "order", expected="0 to 10", found=f"{order}", remedy="choose a smoother polynomial"
+        )
+
+
 def _check(
     cube: xr.Dataset, order: int, compat: str | None, compat_options: dict[str, Any]
 ) -> None:
@@ -286,10 +300,7 @@ def _check(
             found="spec_flux that carries the factor (attribute 'corrected')",
             remedy="start from the result of the spatial match",
         )  # fmt: skip
-    if not 0 <= order <= 10:
-        raise InputError(
-            "order", expected="0 to 10", found=f"{order}", remedy="choose a smoother polynomial"
-        )
+    require_order(order)
     fewest = legendre.channels_needed(order)
     if cube.sizes["wave"] < fewest:
         raise InputError(
