@@ -205,7 +205,7 @@ def test_run_sample__what_is_no_product_is_never_replaced(
     there = tmp_path / "out" / f"g0.{kind}"
     there.parent.mkdir()
     if what == "cube":
-        shutil.copy(tiny_galaxy().cube.path, there)
+        shutil.copy(tiny_galaxy(3).cube.path, there)
     elif what == "group":
         zarr.create_group(there).create_array("work", data=np.arange(3))
     else:
@@ -352,7 +352,7 @@ def test_journal__torn_line_is_skipped(tmp_path: Path) -> None:
 def test_run_sample__galaxies_no_longer_of_the_sample_do_not_count(
     tmp_path: Path, two_threads: Client
 ) -> None:
-    gone = f"gone,{tmp_path}/gone.fits,{tiny_galaxy().photometry.path},\n"
+    gone = f"gone,{tmp_path}/gone.fits,{tiny_galaxy(3).photometry.path},\n"
     assert run_sample(write_sample(tmp_path, 2, rows=gone), client=two_threads).status.failed == 1
     outcome = run_sample(write_sample(tmp_path, 1), client=two_threads)
     for status in (outcome.status, read_status(tmp_path / "out")):
